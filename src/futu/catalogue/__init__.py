@@ -1,0 +1,1 @@
+"""The source of truth: datasets, images, feature vectors, builds."""

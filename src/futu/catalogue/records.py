@@ -1,0 +1,113 @@
+"""What the catalogue gives and takes: plain records, so that no one outside it sees a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """A dataset. ``folder`` is absolute."""
+
+    id: int
+    name: str
+    folder: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """What is known of a file of a dataset; ``vector_id`` is None while it has no vector."""
+
+    id: int
+    size: int
+    mtime_ns: int
+    content_hash: bytes | None
+    state: str
+    error_code: str | None
+    vector_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFile:
+    """A new or changed file as the scan found it, to be written."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    content_hash: bytes | None
+    state: str
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image with its dataset. ``path`` is relative to ``folder``."""
+
+    id: int
+    dataset_id: int
+    dataset: str
+    folder: str
+    path: str
+    size: int
+    mtime_ns: int
+    width: int
+    height: int
+    state: str
+    content_hash: bytes | None = None
+    vector_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one content: a float32 vector of unit length, or an error."""
+
+    content_hash: bytes
+    vector: npt.NDArray[np.float32] | None = None
+    width: int = 0
+    height: int = 0
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class BuildRecord:
+    """A build and its counts; see ``schema.Build``."""
+
+    id: int
+    dataset_id: int
+    model_id: str
+    state: str
+    total: int = 0
+    added: int = 0
+    unchanged: int = 0
+    reused: int = 0
+    failed: int = 0
+    missing: int = 0
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def current(self) -> int:
+        """How many of ``total`` have come to an end."""
+        return self.added + self.unchanged + self.reused + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: str
+    code: str
+    error: str
+    details: dict[str, Any] = field(default_factory=dict)

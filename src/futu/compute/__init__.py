@@ -1,0 +1,1 @@
+"""The compute server: leases jobs, decodes, infers, acknowledges."""

@@ -1,0 +1,200 @@
+"""Settings: defaults, a TOML file, the environment and the command line, in that order."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from futu.errors import SettingsError
+
+SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
+DEFAULT_SETTINGS_FILE = "futu.toml"
+
+
+def _seed(name: str, **facts: Any) -> Any:
+    """A field whose environment variable has no prefix, as in the original description."""
+    return Field(validation_alias=AliasChoices(name, f"FUTU_{name}"), **facts)
+
+
+class Settings(BaseSettings):
+    """All settings of controller, compute server and supervisor.
+
+    The environment variable of a field is ``FUTU_<NAME>``, or the name given in its alias; the
+    settings file uses the field names.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FUTU_", env_ignore_empty=True, extra="forbid", populate_by_name=True
+    )
+
+    host: str = Field("0.0.0.0", description="address the controller listens on")  # noqa: S104
+    port: int = Field(19198, ge=1, le=65535, description="port the controller listens on")
+    debug: bool = Field(False, description="debug mode (never in production)")
+    config: Literal["development", "production"] = Field("development", description="environment")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
+    log_file: Path = Field(Path("futu_backend.log"), description="log file, rotated at 10 MB")
+    data_dir: Path = Field(Path("data"), description="catalogue, index, models, socket")
+    datasets_dir: Path = Field(Path("datasets"), description="each sub-folder is a dataset")
+    image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="further folders from which pictures may be read"
+    )
+    api_token: str = Field("", description="token that requests from other machines must carry")
+    max_image_bytes: int = Field(100 * 1024 * 1024, ge=1, description="largest picture file, bytes")
+    max_image_pixels: int = Field(200_000_000, ge=1, description="largest picture, pixels")
+    batch_size: int = Field(16, ge=1, le=1024, description="pictures in one library job")
+    lease_s: float = Field(
+        5.0, ge=0.2, le=3600, description="seconds after which a silent worker loses its jobs"
+    )
+    result_ttl_s: float = Field(
+        600.0, ge=1, description="seconds an answer waits in Redis to be fetched"
+    )
+    http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
+
+    redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")
+    redis_port: int = _seed("REDIS_PORT", default=6379, ge=1, le=65535, description="Redis port")
+    redis_db: int = _seed("REDIS_DB", default=0, ge=0, description="Redis database number")
+    redis_password: str = _seed("REDIS_PASSWORD", default="", description="Redis password")
+    redis_url: str = _seed("REDIS_URL", default="", description="Redis URL, instead of the above")
+    compute_workers: int = _seed(
+        "COMPUTE_WORKERS", default=2, ge=1, le=256, description="worker threads of a compute server"
+    )
+    feature_timeout: float = _seed(
+        "FEATURE_TIMEOUT", default=30.0, gt=0, le=3600, description="seconds for one picture"
+    )
+    batch_feature_timeout: float = _seed(
+        "BATCH_FEATURE_TIMEOUT", default=60.0, gt=0, le=3600, description="seconds for a batch"
+    )
+
+    @field_validator("image_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @model_validator(mode="after")
+    def _no_debug_in_production(self) -> Settings:
+        if self.debug and self.config == "production":
+            raise ValueError(
+                "--debug and --config production exclude each other: leave --debug out"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line, then the environment, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
+
+    @property
+    def redis_configured(self) -> bool:
+        """Whether any REDIS_* setting was given, wherever it was given."""
+        return any(name.startswith("redis_") for name in self.model_fields_set)
+
+    @property
+    def redis_address(self) -> str:
+        """The Redis URL in force."""
+        if self.redis_url:
+            return self.redis_url
+        password = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+        return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The datasets folder and all further image roots."""
+        return (self.datasets_dir, *self.image_roots)
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process."""
+        result = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name in self.model_fields_set:
+                result[_variable(name, field)] = (
+                    os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+                )
+        return result
+
+
+def _settings_file() -> Path:
+    return Path(os.environ.get(SETTINGS_FILE_VARIABLE) or DEFAULT_SETTINGS_FILE)
+
+
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"FUTU_{name.upper()}"
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Every environment variable that is a setting, with its field."""
+    return {_variable(name, field): field for name, field in Settings.model_fields.items()}
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: values of the command line by field name; None means not given.
+
+    Raises:
+        SettingsError: one sentence for each wrong setting: its name, the value, what is allowed.
+    """
+    file = _settings_file()
+    if SETTINGS_FILE_VARIABLE in os.environ and not file.is_file():
+        raise SettingsError(f"{SETTINGS_FILE_VARIABLE} names {file}, which is not a file.")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [_explain(problem, file) for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+    except OSError as error:
+        raise SettingsError(f"The settings file {file} cannot be read ({error}).") from error
+    except ValueError as error:
+        raise SettingsError(f"The settings file {file} is not valid TOML ({error}).") from error
+
+
+def _explain(problem: Any, file: Path) -> str:
+    where = str(problem["loc"][0]) if problem["loc"] else ""
+    value, reason = problem["input"], str(problem["msg"]).removeprefix("Value error, ")
+    by_alias = {v: n for n, v in ((n, _variable(n, f)) for n, f in Settings.model_fields.items())}
+    name = by_alias.get(where.removeprefix("FUTU_"), where)
+    field = Settings.model_fields.get(name)
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(where, Settings.model_fields, 1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"{file} has an unknown setting {where!r}.{hint}"
+    if field is None:
+        return reason[:1].upper() + reason[1:] + "."
+    variable = _variable(name, field)
+    shown = "(hidden)" if name in ("redis_password", "api_token") else repr(value)
+    return f"{variable} ({name}, {field.description}) is {shown}: {reason}."

@@ -1,0 +1,1 @@
+"""The controller: REST API, ingest, collector, search."""

@@ -1,0 +1,229 @@
+"""Every error Futu raises on purpose, in one tree.
+
+    FutuError                      500 internal
+    |-- InvalidRequestError        400 bad_field
+    |-- UnauthorisedError          401 no_token
+    |-- ForbiddenError             403 forbidden
+    |   `-- OutsideRootsError      403 outside_roots
+    |-- NotFoundError              404 not_found
+    |   |-- UnknownDatasetError    404 unknown_dataset
+    |   |-- UnknownImageError      404 unknown_image
+    |   `-- MissingFileError       404 missing_file
+    |-- NotIndexedError            409 not_indexed
+    |-- ImageError                 (a picture that cannot be used)
+    |   |-- ImageTooLargeError     413 too_large
+    |   |-- UnsupportedImageError  415 not_an_image
+    |   |-- UndecodableImageError  422 cannot_decode
+    |   |-- UnreadableFileError    422 unreadable
+    |   `-- ChangedFileError       422 changed
+    |-- QueueFullError             429 queue_full
+    |-- UnavailableError           503 unavailable
+    |   |-- RedisUnavailableError  503 redis_unavailable
+    |   `-- NoComputeServerError   503 no_compute_server
+    |-- JobTimeoutError            504 timeout
+    |-- JobFailedError             500 job_failed
+    |-- ModelError                 500 model
+    |-- IndexDamagedError          500 index_damaged
+    |-- SettingsError              (start-up only)
+    `-- ServerError                (client side: an answer that is none of the above)
+
+Each carries the HTTP status and the stable code word of the API's error body, so that a
+picture refused by a compute server reaches the HTTP caller with the same status it would
+have had in the controller. Messages say what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class FutuError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: one sentence that says what is wrong and what to do.
+        details: JSON-serialisable facts (the file, the limit, the value).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class InvalidRequestError(FutuError):
+    """A field of the request is missing, of the wrong type or out of range."""
+
+    status = 400
+    code = "bad_field"
+
+
+class UnauthorisedError(FutuError):
+    """The request comes from another machine and carries no valid token."""
+
+    status = 401
+    code = "no_token"
+
+
+class ForbiddenError(FutuError):
+    """The request is understood and refused."""
+
+    status = 403
+    code = "forbidden"
+
+
+class OutsideRootsError(ForbiddenError):
+    """A path, after symlinks are resolved, lies outside the configured image roots."""
+
+    code = "outside_roots"
+
+
+class NotFoundError(FutuError):
+    """No such route or thing."""
+
+    status = 404
+    code = "not_found"
+
+
+class UnknownDatasetError(NotFoundError):
+    """No dataset has that name or id."""
+
+    code = "unknown_dataset"
+
+
+class UnknownImageError(NotFoundError):
+    """The catalogue has no such image."""
+
+    code = "unknown_image"
+
+
+class MissingFileError(NotFoundError):
+    """A path inside the roots at which there is no file."""
+
+    code = "missing_file"
+
+
+class NotIndexedError(FutuError):
+    """The dataset is known but nothing in it can be searched yet."""
+
+    status = 409
+    code = "not_indexed"
+
+
+class ImageError(FutuError):
+    """The picture cannot be used."""
+
+    status = 422
+    code = "image"
+
+
+class ImageTooLargeError(ImageError):
+    """More bytes or more pixels than the limits allow."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedImageError(ImageError):
+    """The bytes are not a picture in a format we read."""
+
+    status = 415
+    code = "not_an_image"
+
+
+class UndecodableImageError(ImageError):
+    """The bytes begin like a picture but cannot be decoded."""
+
+    code = "cannot_decode"
+
+
+class UnreadableFileError(ImageError):
+    """The operating system does not let us read the file."""
+
+    code = "unreadable"
+
+
+class ChangedFileError(ImageError):
+    """The file was changed between the scan and the decoding."""
+
+    code = "changed"
+
+
+class QueueFullError(FutuError):
+    """The job stream is at its bound."""
+
+    status = 429
+    code = "queue_full"
+
+
+class UnavailableError(FutuError):
+    """Something this request needs is not there at the moment."""
+
+    status = 503
+    code = "unavailable"
+
+
+class RedisUnavailableError(UnavailableError):
+    """Redis does not answer."""
+
+    code = "redis_unavailable"
+
+
+class NoComputeServerError(UnavailableError):
+    """No compute server is registered."""
+
+    code = "no_compute_server"
+
+
+class JobTimeoutError(FutuError):
+    """No answer from a compute server in time."""
+
+    status = 504
+    code = "timeout"
+
+
+class JobFailedError(FutuError):
+    """A compute server could not do a job, for no fault of the picture."""
+
+    code = "job_failed"
+
+
+class ModelError(FutuError):
+    """A model file is missing, damaged or not what it claims to be."""
+
+    code = "model"
+
+
+class IndexDamagedError(FutuError):
+    """An index file cannot be used; it is rebuilt from the catalogue."""
+
+    code = "index_damaged"
+
+
+class SettingsError(FutuError):
+    """A setting has a wrong value or name."""
+
+    code = "settings"
+
+
+class ServerError(FutuError):
+    """The controller answered something the client does not know."""
+
+    code = "server"
+
+
+def _tree(root: type[FutuError]) -> dict[str, type[FutuError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        for code, cls in _tree(child).items():
+            found.setdefault(code, cls)
+    return found
+
+
+def from_code(code: str, message: str, details: dict[str, Any] | None = None) -> FutuError:
+    """Rebuild an error that crossed a process boundary as (code, message, details)."""
+    cls = _tree(FutuError).get(code, ServerError)
+    return cls(message, **(details or {}))

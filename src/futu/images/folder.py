@@ -1,0 +1,214 @@
+"""Folders of pictures: the walk, the confinement to the configured roots, the content hash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from futu.errors import (
+    FutuError,
+    InvalidRequestError,
+    MissingFileError,
+    OutsideRootsError,
+    UnreadableFileError,
+)
+from futu.images.decode import DecodeLimits, too_many_bytes
+
+EXTENSIONS = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .webp .tif .tiff .avif .avifs .mpo".split()
+)
+"""What counts as a picture when a folder is walked (lower case). The content decides later."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file with a picture's extension.
+
+    Attributes:
+        path: relative to the dataset's folder, with ``/``; bytes that are not UTF-8 are
+            kept as surrogates (``os.fsdecode``).
+        size: bytes.
+        mtime_ns: modification time, nanoseconds.
+        error: why it cannot be used, if the walk already knows.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    error: FutuError | None = None
+
+
+def display(path: str | os.PathLike[str]) -> str:
+    """A path as text that every encoder accepts; bytes that are not UTF-8 show as U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+class ImageRoots:
+    """The folders within which pictures may be read and served.
+
+    Symbolic links are resolved before a path is judged, so a link inside a root that points
+    out of it is refused.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = tuple(Path(os.path.realpath(root)) for root in roots)
+
+    def contains(self, real_path: str) -> bool:
+        """Whether a path that is already resolved lies inside a root."""
+        return any(
+            real_path == str(root) or real_path.startswith(os.path.join(root, ""))
+            for root in self.roots
+        )
+
+    def resolve(self, path: str | os.PathLike[str]) -> Path:
+        """The real path of an existing file or folder inside the roots.
+
+        Raises:
+            InvalidRequestError: an empty path or one with a NUL.
+            OutsideRootsError: the real path is in no root (also when nothing is there, so that
+                an answer tells nothing about files elsewhere).
+            MissingFileError: inside a root, but nothing there.
+        """
+        text = os.fspath(path)
+        if not text or "\0" in text:
+            raise InvalidRequestError("The image path is empty or contains a NUL character.")
+        real = os.path.realpath(text)
+        if not self.contains(real):
+            raise OutsideRootsError(
+                f"{display(text)} is outside the configured image roots. Put it in a dataset "
+                "folder or start the controller with --image-root.",
+                path=display(text),
+            )
+        if not os.path.lexists(real):
+            raise MissingFileError(f"There is no file {display(text)}.", path=display(text))
+        return Path(real)
+
+    def resolve_file(self, path: str | os.PathLike[str]) -> Path:
+        """As ``resolve``, for a regular file.
+
+        Raises:
+            InvalidRequestError: it is a folder or something else that is not a file.
+        """
+        real = self.resolve(path)
+        if not real.is_file():
+            raise InvalidRequestError(
+                f"{display(path)} is not a file. Give the path of one picture.",
+                path=display(path),
+            )
+        return real
+
+
+def walk(folder: Path, roots: ImageRoots) -> Iterator[FoundFile]:
+    """All pictures below ``folder``, in a stable order; what cannot be entered is an error entry.
+
+    Names that begin with a dot are passed over (``.DS_Store``, ``._x.jpg``, ``.Trashes``).
+    Links are followed inside the roots, each real folder once, so a loop ends.
+    """
+    seen = {os.path.realpath(folder)}
+    waiting = [""]
+    while waiting:
+        relative = waiting.pop()
+        try:
+            with os.scandir(os.path.join(folder, relative)) as entries:
+                listed = sorted(entries, key=lambda e: e.name)
+        except OSError as error:
+            if not relative:
+                raise MissingFileError(
+                    f"The folder {display(folder)} cannot be read ({error.strerror}).",
+                    path=display(folder),
+                ) from error
+            yield FoundFile(relative, 0, 0, unreadable(relative, error))
+            continue
+        below: list[str] = []
+        for entry in listed:
+            if entry.name.startswith("."):
+                continue
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            found = _look(entry, path, roots, seen)
+            if isinstance(found, str):
+                below.append(found)
+            elif found is not None:
+                yield found
+        waiting.extend(reversed(below))
+
+
+def _look(
+    entry: os.DirEntry[str], path: str, roots: ImageRoots, seen: set[str]
+) -> FoundFile | str | None:
+    """A file, or the path of a folder to enter, or None for what is passed over."""
+    is_picture = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+    try:
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path)
+            if not roots.contains(real):
+                return _outside(path) if is_picture or os.path.isdir(real) else None
+        facts = entry.stat()
+        if stat.S_ISDIR(facts.st_mode):
+            real = os.path.realpath(entry.path)
+            if real in seen:
+                return None
+            seen.add(real)
+            return path
+        if not is_picture or not stat.S_ISREG(facts.st_mode):
+            return None
+        return FoundFile(path, facts.st_size, facts.st_mtime_ns)
+    except OSError as error:
+        return FoundFile(path, 0, 0, unreadable(path, error)) if is_picture else None
+
+
+def _outside(path: str) -> FoundFile:
+    error = OutsideRootsError(
+        f"{display(path)} is a link to somewhere outside the configured image roots.",
+        path=display(path),
+    )
+    return FoundFile(path, 0, 0, error)
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError) -> FutuError:
+    """The error for a file the operating system will not let us read."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return MissingFileError(f"There is no file {display(path)}.", path=display(path))
+    return UnreadableFileError(
+        f"{display(path)} cannot be read ({error.strerror}). Check its permissions.",
+        path=display(path),
+    )
+
+
+def read_bytes(path: str | os.PathLike[str], limits: DecodeLimits) -> bytes:
+    """A file's bytes, its size checked first.
+
+    Raises:
+        ImageTooLargeError: over ``limits.max_bytes``.
+        MissingFileError, UnreadableFileError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limits.max_bytes:
+                raise too_many_bytes(display(os.path.basename(path)), size, limits)
+            return file.read()
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def hash_bytes(data: bytes) -> bytes:
+    """The content hash: SHA-256, 32 bytes."""
+    return hashlib.sha256(data).digest()
+
+
+def hash_file(path: str | os.PathLike[str]) -> bytes:
+    """The content hash of a file, read in pieces.
+
+    Raises:
+        MissingFileError, UnreadableFileError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise unreadable(path, error) from error

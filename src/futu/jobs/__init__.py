@@ -1,0 +1,1 @@
+"""Jobs over Redis: messages, streams, leases, the bundled server."""

@@ -1,0 +1,154 @@
+"""What travels between controller and compute servers: msgpack, with a schema version.
+
+Unknown fields are ignored and new ones have defaults, so that a controller and a compute
+server of neighbouring versions understand each other.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from futu.errors import FutuError, JobFailedError, from_code
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+Stream = Literal["query", "library"]
+
+
+class ImageItem(msgspec.Struct, omit_defaults=True):
+    """One picture of a job, by path or by bytes.
+
+    Attributes:
+        path: ``os.fsencode`` of a path the compute server can read.
+        data: the file's bytes, instead.
+        content_hash: SHA-256 the sender saw; the vector comes back with the hash of the bytes
+            that were decoded, and the two must agree before it is stored.
+        crop: x, y, width, height in pixels of the upright picture.
+        name: for messages and logs.
+    """
+
+    path: bytes | None = None
+    data: bytes | None = None
+    content_hash: bytes | None = None
+    crop: tuple[int, int, int, int] | None = None
+    name: str = ""
+
+
+class Job(msgspec.Struct):
+    """Pictures to turn into feature vectors.
+
+    Attributes:
+        job_id: unique; names ``result:<job_id>``.
+        stream: the stream it waits on.
+        model_id: the model whose vectors are wanted.
+        items: the pictures.
+        collect: True when the collector is to be told of the result, False when a caller waits.
+    """
+
+    job_id: str
+    stream: Stream
+    model_id: str
+    items: list[ImageItem]
+    collect: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+
+class ItemError(msgspec.Struct):
+    """An error that crossed the process boundary."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: FutuError) -> ItemError:
+        """The wire form of an error."""
+        return cls(error.code, error.message, error.details)
+
+    def rebuild(self) -> FutuError:
+        """The error again, of its class."""
+        return from_code(self.code, self.message, self.details)
+
+
+class ItemResult(msgspec.Struct, omit_defaults=True):
+    """What became of one picture: a vector or an error.
+
+    Attributes:
+        vector: float32, little-endian, ``dimension`` numbers, unit length.
+        content_hash: SHA-256 of the bytes that were read, if they could be.
+        width, height: pixels of the upright picture.
+    """
+
+    vector: bytes | None = None
+    error: ItemError | None = None
+    content_hash: bytes | None = None
+    width: int = 0
+    height: int = 0
+
+
+class JobResult(msgspec.Struct):
+    """The answer to a job, one entry for each item, in order.
+
+    Attributes:
+        server: who did it.
+        error: set when the whole job failed; ``items`` is then empty.
+    """
+
+    job_id: str
+    model_id: str
+    server: str
+    items: list[ItemResult]
+    error: ItemError | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class ServerInfo(msgspec.Struct):
+    """How a compute server introduces itself; kept in Redis with a TTL.
+
+    Attributes:
+        started_at: seconds since the epoch.
+        images_done: since its start.
+    """
+
+    server: str
+    host: str
+    pid: int
+    model_ids: list[str]
+    workers: int
+    started_at: float
+    images_done: int = 0
+    version: str = ""
+
+
+def new_job_id() -> str:
+    """A fresh job id: 32 hex digits."""
+    return uuid.uuid4().hex
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Any of the above as bytes."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Bytes as one of the above.
+
+    Raises:
+        JobFailedError: not such a message.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise JobFailedError(
+            f"A message in Redis is not a {kind.__name__} ({error}). Controller and compute "
+            "servers must be of the same version; look for another program on the same Redis "
+            "database."
+        ) from error

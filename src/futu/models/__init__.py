@@ -1,0 +1,1 @@
+"""Feature extraction models: what they are, where they are, how they run."""
