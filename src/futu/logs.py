@@ -34,7 +34,6 @@ def configure(role: str, level: str, file: Path | None) -> None:
                 maxBytes=_ROTATE_BYTES,
                 backupCount=_KEPT_FILES,
                 encoding="utf-8",
-                errors="backslashreplace",
             )
         )
     root = logging.getLogger()
@@ -47,6 +46,7 @@ def configure(role: str, level: str, file: Path | None) -> None:
     root.setLevel(level)
     logging.captureWarnings(True)
     if level != "DEBUG":
-        # Alembic tells of every start, waitress of every full queue: not events of ours.
+        # These tell of every start, every full queue, every variant they try: not our events.
+        logging.getLogger("faiss").setLevel(logging.WARNING)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("waitress").setLevel(logging.ERROR)

@@ -13,9 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from sqlalchemy import (
     Connection,
-    Select,
     bindparam,
-    distinct,
     func,
     insert,
     select,
@@ -177,17 +175,17 @@ class Catalogue:
         return DatasetRecord(**row)
 
     def image_counts(self) -> dict[int, int]:
-        """dataset id -> searchable images."""
+        """Dataset id -> searchable images."""
         with self._read() as db:
             rows = db.execute(
                 select(Image.dataset_id, func.count())
                 .where(Image.state == READY)
                 .group_by(Image.dataset_id)
             )
-            return {dataset: count for dataset, count in rows}
+            return {row[0]: row[1] for row in rows}
 
     def first_images(self) -> dict[int, ImageRecord]:
-        """dataset id -> its first searchable image."""
+        """Dataset id -> its first searchable image."""
         first = select(func.min(Image.id)).where(Image.state == READY).group_by(Image.dataset_id)
         with self._read() as db:
             rows = db.execute(_images().where(Image.id.in_(first))).mappings()
@@ -196,7 +194,7 @@ class Catalogue:
     # --- scanning --------------------------------------------------------------------------
 
     def known_files(self, dataset_id: int, model_id: str) -> dict[str, KnownFile]:
-        """path -> what is known of it, for all files ever seen in a dataset."""
+        """Path -> what is known of it, for all files ever seen in a dataset."""
         query = (
             select(
                 Image.path,
@@ -215,10 +213,10 @@ class Catalogue:
             .where(Image.dataset_id == dataset_id)
         )
         with self._read() as db:
-            return {path: KnownFile(*facts) for path, *facts in db.execute(query)}
+            return {row[0]: KnownFile(*row[1:]) for row in db.execute(query)}
 
     def vector_ids(self, hashes: Sequence[bytes], model_id: str) -> dict[bytes, int]:
-        """content hash -> vector id, for those that have one."""
+        """Content hash -> vector id, for those that have one."""
         with self._read() as db:
             return _vector_ids(db, hashes, model_id)
 
@@ -331,7 +329,7 @@ class Catalogue:
             .limit(limit)
         )
         with self._read() as db:
-            return [Failure(path, code, error) for path, code, error in db.execute(query)]
+            return [Failure(row[0], row[1] or "", row[2] or "") for row in db.execute(query)]
 
     # --- searching -------------------------------------------------------------------------
 
@@ -350,7 +348,7 @@ class Catalogue:
     def images_of_vectors(
         self, vector_ids: Sequence[int], dataset_ids: Sequence[int]
     ) -> dict[int, list[ImageRecord]]:
-        """vector id -> searchable images of these datasets with that content, oldest first."""
+        """Vector id -> searchable images of these datasets with that content, oldest first."""
         found: dict[int, list[ImageRecord]] = {}
         with self._read() as db:
             for chunk in _chunks(vector_ids):
@@ -371,7 +369,8 @@ class Catalogue:
     def searchable_vector_ids(self, model_id: str, dataset_ids: Sequence[int] | None = None) -> Ids:
         """Ids of the vectors that at least one searchable image has, ascending, int64."""
         query = (
-            select(distinct(Vector.id))
+            select(Vector.id)
+            .distinct()
             .join(Image, Image.content_hash == Vector.content_hash)
             .where(Vector.model_id == model_id, Image.state == READY)
         )
@@ -402,11 +401,11 @@ def _vector_ids(db: Connection, hashes: Sequence[bytes], model_id: str) -> dict[
     return found
 
 
-def _datasets() -> Select[Any]:
+def _datasets() -> Any:
     return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description)
 
 
-def _images(*further: Any) -> Select[Any]:
+def _images(*further: Any) -> Any:
     return select(
         Image.id,
         Image.dataset_id,
@@ -422,5 +421,5 @@ def _images(*further: Any) -> Select[Any]:
     ).join(Dataset, Dataset.id == Image.dataset_id)
 
 
-def _builds() -> Select[Any]:
+def _builds() -> Any:
     return select(*Build.__table__.columns)

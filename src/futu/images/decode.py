@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from futu.errors import (
     ImageTooLargeError,
@@ -39,7 +39,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header says. ``width`` and ``height`` are as displayed (EXIF orientation applied)."""
+    """What the header says; ``width`` and ``height`` are of the upright picture."""
 
     format: str
     width: int
@@ -62,7 +62,7 @@ def _open(data: bytes, limits: DecodeLimits, name: str) -> Image.Image:
         raise too_many_bytes(name, len(data), limits)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnsupportedImageError(
             f"{name} is not a picture in a format Futu reads (JPEG, PNG, GIF, BMP, WebP, TIFF, "
             "AVIF).",
@@ -128,7 +128,7 @@ def check_crop(crop: Box, info: ImageInfo) -> None:
         InvalidRequestError: naming the crop and the picture's size.
     """
     x, y, width, height = crop
-    inside = 0 <= x and 0 <= y and x + width <= info.width and y + height <= info.height
+    inside = x >= 0 and y >= 0 and x + width <= info.width and y + height <= info.height
     if width <= 0 or height <= 0 or not inside:
         raise InvalidRequestError(
             f"The crop x={x} y={y} w={width} h={height} is not inside the picture, which is "
@@ -212,7 +212,7 @@ def _to_eight_bit(image: Image.Image) -> Image.Image:
         return Image.fromarray((samples >> 8).astype(np.uint8))
     values = np.nan_to_num(samples.astype(np.float64))
     low, high = float(values.min()), float(values.max())
-    if image.mode == "I" and 0 <= low and high <= 65535:
+    if image.mode == "I" and low >= 0 and high <= 65535:
         # 16-bit pictures that Pillow widens to 32-bit integers
         return Image.fromarray((values / 257).astype(np.uint8))
     span = (high - low) or 1.0

@@ -20,7 +20,22 @@ from futu.errors import (
 from futu.images.decode import DecodeLimits, too_many_bytes
 
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .gif .bmp .dib .webp .tif .tiff .avif .avifs .mpo".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".avifs",
+        ".mpo",
+    ]
 )
 """What counts as a picture when a folder is walked (lower case). The content decides later."""
 

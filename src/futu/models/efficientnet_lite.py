@@ -212,10 +212,10 @@ def build_onnx(
         ModelError: a tensor that the architecture needs is missing or of another shape.
     """
     graph = _GraphBuilder(weights)
-    graph.constant("relu6.min", np.float32(0).reshape(()))
-    graph.constant("relu6.max", np.float32(6).reshape(()))
+    graph.constant("relu6.min", np.array(0, np.float32))
+    graph.constant("relu6.max", np.array(6, np.float32))
     graph.constant("mean", np.array(mean, np.float32).reshape(1, 3, 1, 1))
-    graph.constant("scale", np.float32(scale).reshape(()))
+    graph.constant("scale", np.array(scale, np.float32))
     try:
         x = graph.node("Transpose", ["pixels"], "chw", perm=[0, 3, 1, 2])
         x = graph.node("Cast", [x], "float", to=TensorProto.FLOAT)

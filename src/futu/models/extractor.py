@@ -68,4 +68,4 @@ class Extractor:
         if not np.isfinite(norms).all():
             raise ModelError(f"{self.spec.name} gave vectors that are not finite.")
         # A vector of zeros (a model that sees nothing) stays zero and is similar to nothing.
-        return features / np.maximum(norms, 1e-12)
+        return np.asarray(features / np.maximum(norms, 1e-12), np.float32)

@@ -1,0 +1,56 @@
+"""Start Futu from its checkout: ``python run.py [mode] [options]``.
+
+Works with any Python: where Futu is not installed for the one at hand, the environment that
+``start.sh`` made beside this file takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+_NOT_INSTALLED = (
+    "Futu is not installed for this Python. "
+    "Run ./start.sh (start.bat on Windows), which makes its environment."
+)
+
+
+def _run_in_environment() -> int:
+    """Run this file again with the Python of ``.venv``.
+
+    Returns:
+        the exit status; on POSIX this process becomes the other one and does not return.
+    """
+    here = os.path.dirname(os.path.abspath(__file__))
+    venv = os.path.join(here, ".venv")
+    windows = os.name == "nt"
+    python = os.path.join(venv, *(("Scripts", "python.exe") if windows else ("bin", "python")))
+    # Either sign will do: a damaged environment may not know its own prefix.
+    already_there = os.path.realpath(sys.prefix) == os.path.realpath(venv) or os.path.normcase(
+        os.path.abspath(sys.executable)
+    ) == os.path.normcase(python)
+    if already_there or not os.path.exists(python):
+        print(_NOT_INSTALLED, file=sys.stderr)
+        return 1
+    command = [python, os.path.abspath(__file__), *sys.argv[1:]]
+    if windows:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child by itself
+        return subprocess.call(command)
+    os.execv(python, command)  # noqa: S606
+
+
+def main() -> None:
+    """Run the command line, in the environment that has it."""
+    try:
+        from futu.cli import run_py
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith("futu."):
+            raise  # Futu is there and lacks a part of itself: no other Python mends that
+        sys.exit(_run_in_environment())
+    run_py()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""The command line: futu (or python -m futu), and run.py's controller | compute | both."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from futu import __version__, config, logs
+from futu.client import Client
+from futu.errors import FutuError, InvalidRequestError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_POLL_S = 0.25
+_EXIT_SETTINGS = 2
+_MODES = ("controller", "compute", "both")
+
+
+def _server_options(command: _F) -> _F:
+    """The options of run.py; each is also a setting."""
+    existing = click.Path(path_type=Path)
+    options = [
+        click.option("--host", help="Address to listen on.  [default: 0.0.0.0]"),
+        click.option("--port", type=int, help="Port to listen on.  [default: 19198]"),
+        click.option(
+            "--debug", is_flag=True, default=None, help="Debug mode; never in production."
+        ),
+        click.option(
+            "--workers", "compute_workers", type=int, help="Worker threads.  [default: 2]"
+        ),
+        click.option(
+            "--config",
+            "config_",
+            type=click.Choice(["development", "production"]),
+            help="Environment.  [default: development]",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+            help="[default: INFO]",
+        ),
+        click.option(
+            "--data-dir", type=existing, help="Catalogue, index, models.  [default: data]"
+        ),
+        click.option(
+            "--datasets-dir",
+            type=existing,
+            help="Each sub-folder is a dataset.  [default: datasets]",
+        ),
+        click.option(
+            "--image-root",
+            "image_roots",
+            type=existing,
+            multiple=True,
+            help="A further folder from which pictures may be read; repeatable.",
+        ),
+        click.option(
+            "--settings", "settings_file", type=existing, help="TOML file.  [default: futu.toml]"
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _serve(mode: str, given: dict[str, Any]) -> None:
+    """Run one mode until SIGINT or SIGTERM."""
+    file = given.pop("settings_file")
+    if file is not None:
+        os.environ[config.SETTINGS_FILE_VARIABLE] = str(file)
+    given["config"] = given.pop("config_")
+    given["image_roots"] = given["image_roots"] or None
+    settings = config.load(**given)
+    level = "DEBUG" if settings.debug else settings.log_level
+    role = "supervisor" if mode == "both" else mode
+    logs.configure(role, level, settings.log_file)
+
+    # Each mode loads only what it runs: a compute server has no web server, and the other way.
+    from futu.services import supervisor
+
+    if mode == "both":
+        both = supervisor.Supervisor(settings)
+        _on_signals(both.stop)
+        sys.exit(both.run())
+    if mode == "controller":
+        from futu.controller.server import ControllerServer
+
+        controller = ControllerServer(settings)
+        _on_signals(controller.stop)
+        supervisor.stop_with_parent(controller.stop)
+        controller.run()
+    else:
+        from futu.compute.server import ComputeServer
+
+        compute = ComputeServer(settings)
+        _on_signals(compute.stop)
+        supervisor.stop_with_parent(compute.stop)
+        compute.run()
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option(
+    "--server", help="The controller's URL.  [default: FUTU_SERVER, http://127.0.0.1:19198]"
+)
+@click.pass_context
+def cli(context: click.Context, server: str | None) -> None:
+    r"""Futu (浮图): which of my pictures look like this one?
+
+    \b
+    First search:
+      futu both                     start everything on this machine
+      futu index holiday            index the folder datasets/holiday
+      futu search photo.jpg         its neighbours
+    """
+    context.obj = server
+
+
+@cli.command()
+@_server_options
+def serve(**given: Any) -> None:
+    """Run the controller: REST API, catalogue, index."""
+    _serve("controller", given)
+
+
+@cli.command()
+@_server_options
+def compute(**given: Any) -> None:
+    """Run a compute server."""
+    _serve("compute", given)
+
+
+@cli.command()
+@_server_options
+def both(**given: Any) -> None:
+    """Run controller and compute server, and Redis when none is configured."""
+    _serve("both", given)
+
+
+@cli.command()
+@click.argument("dataset")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def index(server: str | None, dataset: str, as_json: bool) -> None:
+    """Index DATASET: the name of a dataset, or a folder inside the image roots.
+
+    Only new and changed files cost time. The build goes on if you leave with Ctrl-C.
+    """
+    with Client(server) as client:
+        name = _dataset_name(client, dataset)
+        client.build_index([name])
+        console = Console(stderr=True)
+        progress = _follow(client, name, console)
+        failures = client.failures(name) if progress.failed else []
+        if as_json:
+            facts = asdict(progress) | {"failures": [asdict(f) for f in failures]}
+            click.echo(json.dumps(facts, ensure_ascii=False))
+        else:
+            for failure in failures:
+                console.print(f"failed: {failure.path}: {failure.error}", markup=False, style="red")
+            if progress.failed > len(failures):
+                console.print(f"… and {progress.failed - len(failures)} more failed.")
+            console.print(progress.message, markup=False)
+        if progress.status != "done":
+            sys.exit(1)
+
+
+def _dataset_name(client: Client, dataset: str) -> str:
+    """A name as it is; a folder is registered first."""
+    known = {d.name for d in client.datasets()}
+    if dataset in known or not Path(dataset).is_dir():
+        return dataset
+    return client.register(Path(dataset).resolve()).name
+
+
+def _follow(client: Client, name: str, console: Console) -> Any:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[rate]:.0f}/s"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    started, first = time.monotonic(), -1
+    with Progress(*columns, console=console) as bar:
+        task: TaskID = bar.add_task(name, total=0, rate=0.0, failed=0, note="")
+        while True:
+            state = client.progress(name)
+            if first < 0 and state.total:
+                started, first = time.monotonic(), state.current
+            rate = (state.current - first) / max(time.monotonic() - started, 0.001)
+            note = state.message if state.message.startswith("Waiting") else ""
+            bar.update(
+                task,
+                completed=state.current,
+                total=state.total,
+                rate=rate if first >= 0 else 0.0,
+                failed=state.failed,
+                note=note,
+            )
+            if state.status in ("done", "error"):
+                return state
+            time.sleep(_POLL_S)
+
+
+@cli.command()
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dataset", "datasets_", multiple=True, help="Only this dataset; repeatable.")
+@click.option("--top-k", default=10, show_default=True, help="How many neighbours (1-1000).")
+@click.option("--crop", metavar="X,Y,W,H", help="Search with this part of the picture, in pixels.")
+@click.option("--min-similarity", default=0.0, help="Leave out what is less similar (0-100).")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.pass_obj
+def search(
+    server: str | None,
+    image: Path,
+    datasets_: tuple[str, ...],
+    top_k: int,
+    crop: str | None,
+    min_similarity: float,
+    as_json: bool,
+) -> None:
+    """Show the indexed pictures that look most like IMAGE."""
+    with Client(server) as client:
+        results = client.search(
+            image,
+            datasets=datasets_,
+            top_k=top_k,
+            crop=_parse_crop(crop),
+            min_similarity=min_similarity,
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(r) for r in results], ensure_ascii=False, indent=1))
+        return
+    table = Table("", "similarity", "dataset", "image", box=None)
+    for result in results:
+        table.add_row(str(result.idx + 1), f"{result.similarity:.1f}", result.dataset, result.fname)
+    Console().print(table)
+
+
+def _parse_crop(crop: str | None) -> tuple[int, int, int, int] | None:
+    if crop is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in crop.split(","))
+    except ValueError:
+        raise InvalidRequestError(
+            f"--crop {crop!r} is not four whole numbers; give X,Y,W,H, for example 10,20,200,100."
+        ) from None
+    return x, y, width, height
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.pass_obj
+def datasets(server: str | None, as_json: bool) -> None:
+    """List the datasets."""
+    with Client(server) as client:
+        found = client.datasets()
+    if as_json:
+        click.echo(json.dumps([asdict(d) for d in found], ensure_ascii=False, indent=1))
+        return
+    if not found:
+        click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
+        return
+    table = Table("id", "name", "images", "indexed", "status", "folder", box=None)
+    for d in found:
+        table.add_row(str(d.id), d.name, str(d.image_count), str(d.indexed), d.status, d.folder)
+    Console().print(table)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def status(server: str | None, as_json: bool) -> None:
+    """Show the health of controller, Redis and compute servers; exit code 1 unless healthy."""
+    with Client(server) as client:
+        health = client.health()
+    if as_json:
+        click.echo(json.dumps(health, ensure_ascii=False, indent=1))
+    else:
+        click.echo(f"{health['status']}: futu {health.get('version', '?')}")
+        for line in (health.get("message"), None):
+            if line:
+                click.echo(line)
+        for part in ("redis", "catalogue", "index"):
+            facts = health.get(part, {})
+            rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
+            click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
+        for s in health.get("compute_servers", []):
+            click.echo(
+                f"  compute: {s['server']}, {s['workers']} workers, {s['images_done']} images"
+            )
+    if health["status"] != "healthy":
+        sys.exit(1)
+
+
+def _guarded(command: Callable[[], Any]) -> None:
+    """One sentence instead of a traceback for what users can mend."""
+    try:
+        command()
+    except FutuError as error:
+        for line in error.message.splitlines():
+            click.echo(f"futu: {line}", err=True)
+        sys.exit(_EXIT_SETTINGS if error.code == "settings" else 1)
+    except OSError as error:
+        click.echo(f"futu: {error}", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """The program futu."""
+    _guarded(lambda: cli(prog_name="futu"))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("mode", type=click.Choice(_MODES), default="both")
+@_server_options
+def run(mode: str, **given: Any) -> None:
+    r"""Start Futu: the controller, a compute server, or both (the default).
+
+    \b
+    ./start.sh both                         all on this machine, with its own Redis
+    ./start.sh controller --port 19198      REST API, catalogue, index
+    ./start.sh compute --workers 4          feature extraction; any number, any machine
+
+    The Redis that controller and compute servers share is set by REDIS_HOST, REDIS_PORT,
+    REDIS_DB and REDIS_PASSWORD, or REDIS_URL.
+    """
+    _serve(mode, given)
+
+
+def run_py() -> None:
+    """The program run.py."""
+    _guarded(lambda: run(prog_name="run.py"))

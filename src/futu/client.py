@@ -1,0 +1,197 @@
+"""A typed client of the controller's REST API. Errors come back as the classes of futu.errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from futu.errors import ServerError, UnavailableError, from_code
+
+DEFAULT_SERVER = "http://127.0.0.1:19198"
+_TIMEOUT_S = 120.0
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as the API lists it."""
+
+    id: int
+    name: str
+    folder: str
+    description: str = ""
+    image_count: int = 0
+    indexed: int = 0
+    status: str = ""
+    first_image_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a build is; ``progress`` in percent."""
+
+    progress: int
+    status: str
+    current: int
+    total: int
+    message: str
+    added: int = 0
+    unchanged: int = 0
+    reused: int = 0
+    failed: int = 0
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A neighbour; ``similarity`` 0-100."""
+
+    idx: int
+    id: int
+    fname: str
+    dataset: str
+    similarity: float
+    cosine: float
+    img_url: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be indexed."""
+
+    path: str
+    code: str
+    error: str
+
+
+def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in facts.items() if name in names})
+
+
+class Client:
+    """Talks to one controller.
+
+    Args:
+        server: its URL; FUTU_SERVER, or this machine's port 19198.
+        token: for a controller on another machine; FUTU_API_TOKEN.
+    """
+
+    def __init__(self, server: str | None = None, token: str | None = None) -> None:
+        self.server = (server or os.environ.get("FUTU_SERVER") or DEFAULT_SERVER).rstrip("/")
+        token = token or os.environ.get("FUTU_API_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        # trust_env off: a proxy set for the web must not get pictures meant for this network.
+        self._http = httpx.Client(
+            base_url=self.server, headers=headers, timeout=_TIMEOUT_S, trust_env=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"No Futu controller answers at {self.server} ({error}). Start one with "
+                "./start.sh both, or name another with --server."
+            ) from error
+        try:
+            body = response.json()
+        except ValueError as error:
+            raise ServerError(
+                f"{self.server} answered {response.status_code} without JSON; is it Futu?"
+            ) from error
+        if response.is_error and path != "/health":
+            raise from_code(
+                body.get("code", "server"), body.get("error", "unknown"), body.get("details")
+            )
+        return body
+
+    def health(self) -> dict[str, Any]:
+        """GET /health."""
+        body: dict[str, Any] = self._call("GET", "/health")
+        return body
+
+    def datasets(self) -> list[Dataset]:
+        """GET /api/datasets."""
+        return [_make(Dataset, d) for d in self._call("GET", "/api/datasets")["datasets"]]
+
+    def register(self, folder: Path, name: str | None = None) -> Dataset:
+        """POST /api/datasets: make a dataset of a folder inside the image roots."""
+        body = {"folder": str(folder), "name": name}
+        return _make(Dataset, self._call("POST", "/api/datasets", json=body))
+
+    def dataset_id(self, name: str) -> int:
+        """POST /api/get_dataset_id."""
+        return int(self._call("POST", "/api/get_dataset_id", json={"name": name})["id"])
+
+    def build_index(self, names: Sequence[str]) -> None:
+        """POST /api/build_index."""
+        body = {"dataset_names": list(names), "distributed": True}
+        self._call("POST", "/api/build_index", json=body)
+
+    def progress(self, name: str) -> Progress:
+        """GET /api/build_index/progress/<dataset>."""
+        path = f"/api/build_index/progress/{quote(name, safe='')}"
+        return _make(Progress, self._call("GET", path))
+
+    def failures(self, name: str, limit: int = 100) -> list[Failure]:
+        """GET /api/build_index/<dataset>/failures."""
+        path = f"/api/build_index/{quote(name, safe='')}/failures"
+        found = self._call("GET", path, params={"limit": limit})
+        return [_make(Failure, f) for f in found["failures"]]
+
+    def search(
+        self,
+        image: Path,
+        *,
+        datasets: Sequence[str] = (),
+        top_k: int = 10,
+        crop: tuple[int, int, int, int] | None = None,
+        min_similarity: float = 0.0,
+    ) -> list[Result]:
+        """POST /api/search with a picture from this machine."""
+        form: dict[str, Any] = {
+            "top_k": str(top_k),
+            "min_similarity": str(min_similarity),
+            "dataset_names[]": list(datasets),
+        }
+        if crop is not None:
+            form |= dict(zip(("crop_x", "crop_y", "crop_w", "crop_h"), map(str, crop)))
+        with image.open("rb") as file:
+            body = self._call(
+                "POST",
+                "/api/search",
+                data=form,
+                files={"query_img": (image.name.encode("utf-8", "replace").decode(), file)},
+            )
+        return [_make(Result, r) for r in body["results"]]
+
+    def feature(self, image_path: str) -> dict[str, Any]:
+        """POST /api/compute/feature_extraction."""
+        body: dict[str, Any] = self._call(
+            "POST", "/api/compute/feature_extraction", json={"image_path": image_path}
+        )
+        return body
+
+    def features(self, image_paths: Sequence[str], timeout_s: float = 60) -> list[dict[str, Any]]:
+        """POST /api/compute/batch_feature_extraction."""
+        request = {"image_paths": list(image_paths), "timeout": timeout_s}
+        body = self._call("POST", "/api/compute/batch_feature_extraction", json=request)
+        results: list[dict[str, Any]] = body["results"]
+        return results

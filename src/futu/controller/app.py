@@ -1,0 +1,98 @@
+"""The Flask application: everything is passed in, one error body for every failure."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from futu.controller import access
+from futu.controller.routes import compute, datasets, files, page, search, status
+from futu.controller.service import Controller
+from futu.errors import FutuError
+
+log = logging.getLogger(__name__)
+
+_FORM_OVERHEAD_BYTES = 1024 * 1024
+_HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}
+_PUBLIC = frozenset({"status.health"})
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+
+
+def create_app(controller: Controller) -> Flask:
+    """The application for a controller.
+
+    Args:
+        controller: started or not; the routes use it.
+    """
+    app = Flask("futu.web", static_folder="static", template_folder="templates")
+    app.config["MAX_CONTENT_LENGTH"] = controller.settings.max_image_bytes + _FORM_OVERHEAD_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = _FORM_OVERHEAD_BYTES
+    app.debug = controller.settings.debug
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    for module in (compute, datasets, files, page, search, status):
+        app.register_blueprint(module.blueprint(controller))
+
+    @app.before_request
+    def admit() -> None:
+        g.started = time.monotonic()
+        if request.endpoint not in _PUBLIC:
+            access.check(request, controller.token)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        if response.status_code == 401:
+            response.headers["WWW-Authenticate"] = 'Basic realm="Futu: token as password"'
+        level = logging.DEBUG if response.status_code < 400 else logging.INFO
+        log.log(
+            level,
+            "%s %s %d %.0f ms",
+            request.method,
+            request.path,
+            response.status_code,
+            (time.monotonic() - g.get("started", time.monotonic())) * 1000,
+        )
+        return response
+
+    app.register_error_handler(FutuError, _our_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+    return app
+
+
+def _body(message: str, code: str, details: object, status: int) -> tuple[Response, int]:
+    return jsonify({"error": message, "code": code, "details": details}), status
+
+
+def _our_error(error: FutuError) -> tuple[Response, int]:
+    if error.status >= 500:
+        log.warning("%s %s: %s", request.method, request.path, error)
+    return _body(error.message, error.code, error.details, error.status)
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    status = error.code or 500
+    message = error.description or error.name
+    if isinstance(error, RequestEntityTooLarge):
+        message = (
+            "The upload is larger than the limit. Make the picture smaller or raise "
+            "FUTU_MAX_IMAGE_BYTES."
+        )
+    return _body(message, _HTTP_CODES.get(status, "http"), {}, status)
+
+
+def _unexpected(error: Exception) -> tuple[Response, int]:
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return _body("Something went wrong inside Futu; the log has the details.", "internal", {}, 500)

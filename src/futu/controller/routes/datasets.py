@@ -1,0 +1,98 @@
+"""Datasets and their builds."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from flask import Blueprint, Response, jsonify, request
+
+from futu.catalogue.records import DatasetRecord
+from futu.controller.routes.fields import json_object, number, text, texts
+from futu.controller.routes.files import image_url, path_url
+from futu.controller.service import Controller
+from futu.errors import InvalidRequestError
+from futu.images.folder import display
+
+_MAX_DATASETS = 1000
+_MAX_PAGE = 1000
+
+
+def blueprint(controller: Controller) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("datasets", __name__, url_prefix="/api")
+
+    def described(dataset: DatasetRecord) -> dict[str, Any]:
+        return {
+            "id": dataset.id,
+            "name": dataset.name,
+            "folder": display(dataset.folder),
+            "description": dataset.description,
+        }
+
+    @routes.get("/datasets")
+    def datasets() -> Response:
+        controller.discover()
+        counts = controller.catalogue.image_counts()
+        firsts = controller.catalogue.first_images()
+        listed = []
+        for dataset in controller.catalogue.datasets():
+            entry = described(dataset)
+            if dataset.id in counts:
+                entry["image_count"] = counts[dataset.id]
+                entry["first_image_url"] = image_url(firsts[dataset.id])
+            else:
+                count, first = controller.overview(dataset)
+                entry["image_count"] = count
+                entry["first_image_url"] = path_url(dataset.name, first) if first else None
+            entry["indexed"] = counts.get(dataset.id, 0)
+            entry["status"] = controller.ingest.progress(dataset)["status"]
+            listed.append(entry)
+        return jsonify({"datasets": listed})
+
+    @routes.post("/datasets")
+    def register() -> tuple[Response, int]:
+        body = json_object()
+        name = text(body, "name") if body.get("name") is not None else None
+        if name is not None and ("/" in name or len(name) > 255):
+            raise InvalidRequestError("A dataset's name has no / and at most 255 characters.")
+        return jsonify(described(controller.register(text(body, "folder"), name))), 201
+
+    @routes.post("/get_dataset_id")
+    def get_dataset_id() -> Response:
+        dataset = controller.dataset(text(json_object(), "name"))
+        return jsonify({"id": dataset.id, "name": dataset.name})
+
+    @routes.post("/build_index")
+    def build_index() -> tuple[Response, int]:
+        body = json_object()
+        names = texts(body, "dataset_names", _MAX_DATASETS)
+        if not isinstance(body.get("distributed", True), bool):
+            raise InvalidRequestError("The field distributed must be true or false.")
+        chosen = [controller.dataset(name) for name in names]
+        for dataset in chosen:
+            controller.ingest.start(dataset)
+        progress = [
+            {
+                "dataset": dataset.name,
+                "progress_file": f"/api/build_index/progress/{quote(dataset.name, safe='')}",
+            }
+            for dataset in chosen
+        ]
+        message = f"Indexing {len(chosen)} dataset(s)."
+        return jsonify({"msg": message, "progress": progress}), 200
+
+    @routes.get("/build_index/progress/<dataset_name>")
+    def progress(dataset_name: str) -> Response:
+        return jsonify(controller.ingest.progress(controller.dataset(dataset_name)))
+
+    @routes.get("/build_index/<dataset_name>/failures")
+    def failures(dataset_name: str) -> Response:
+        dataset = controller.dataset(dataset_name)
+        offset = int(number("offset", request.args.get("offset", 0), 0, 10**9))
+        limit = int(number("limit", request.args.get("limit", 100), 1, _MAX_PAGE))
+        found = controller.catalogue.failures(dataset.id, offset, limit)
+        listed = [{"path": display(f.path), "code": f.code, "error": f.error} for f in found]
+        return jsonify({"failures": listed, "offset": offset, "limit": limit})
+
+    return routes

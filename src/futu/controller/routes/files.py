@@ -1,0 +1,67 @@
+"""Serving pictures: by id, or by dataset and path; never anything else."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+import filetype
+from flask import Blueprint, Response, send_file
+
+from futu.catalogue.records import ImageRecord
+from futu.controller.service import Controller
+from futu.errors import UnknownImageError, UnsupportedImageError
+from futu.images.folder import EXTENSIONS, display
+
+_CACHE_S = 3600
+
+
+def image_url(image: ImageRecord) -> str:
+    """The URL of an image by id: it works for every file name."""
+    return f"/api/image/{quote(image.dataset, safe='')}/{image.id}"
+
+
+def path_url(dataset: str, path: str) -> str:
+    """The URL of a file of a dataset by its path."""
+    return f"/show_image/{quote(dataset, safe='')}/{quote(os.fsencode(path))}"
+
+
+def blueprint(controller: Controller) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("files", __name__)
+
+    def serve(folder: str, path: str) -> Response:
+        real = controller.roots.resolve_file(os.path.join(folder, path))
+        kind = filetype.guess_mime(str(real)) or ""
+        if real.suffix.lower() not in EXTENSIONS or not kind.startswith("image/"):
+            raise UnsupportedImageError(f"{display(path)} is not a picture.", file=display(path))
+        response = send_file(real, mimetype=kind, conditional=True, max_age=_CACHE_S)
+        # Pictures are as private as the page they are shown on.
+        response.headers["Cache-Control"] = f"private, max-age={_CACHE_S}"
+        return response
+
+    @routes.get("/api/image/<dataset_name>/<int:image_id>")
+    def by_id(dataset_name: str, image_id: int) -> Response:
+        dataset = controller.dataset(dataset_name)
+        if image_id >= 2**63:
+            raise UnknownImageError(f"There is no image {image_id}.", id=image_id)
+        image = controller.catalogue.image(image_id)
+        if image.dataset_id != dataset.id:
+            raise UnknownImageError(
+                f"Image {image_id} is not in dataset {dataset.name}.", id=image_id
+            )
+        return serve(image.folder, image.path)
+
+    @routes.get("/show_image/<dataset_name>/<path:path>")
+    @routes.get("/datasets/<dataset_name>/<path:path>")
+    def by_path(dataset_name: str, path: str) -> Response:
+        dataset = controller.dataset(dataset_name)
+        # Confined to this dataset's own folder first, then to the roots.
+        folder = os.path.join(dataset.folder, "")
+        inside = os.path.normpath(os.path.join(folder, path))
+        if not inside.startswith(folder):
+            controller.roots.resolve(inside)
+            raise UnknownImageError(f"{display(path)} is not in dataset {dataset.name}.")
+        return serve(dataset.folder, path)
+
+    return routes

@@ -1,0 +1,93 @@
+"""POST /api/search."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from futu.catalogue.records import DatasetRecord
+from futu.controller.routes.fields import number
+from futu.controller.routes.files import image_url
+from futu.controller.service import Controller
+from futu.errors import InvalidRequestError
+from futu.images.decode import Box
+from futu.images.folder import display
+
+MAX_K = 1000
+_MAX_OFFSET = 100_000
+_MAX_SIDE = 10**6
+
+
+def blueprint(controller: Controller) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("search", __name__)
+
+    @routes.post("/api/search")
+    def search() -> Response:
+        form = request.form
+        upload = request.files.get("query_img")
+        if upload is None:
+            raise InvalidRequestError(
+                "The field query_img is missing: send the picture as multipart/form-data.",
+                field="query_img",
+            )
+        mode = form.get("mode", "similar")
+        if mode != "similar":
+            raise InvalidRequestError(
+                f"The mode {mode[:40]!r} is not one of: similar.", field="mode"
+            )
+        k = int(number("top_k", form.get("top_k", 10), 1, MAX_K))
+        offset = int(number("offset", form.get("offset", 0), 0, _MAX_OFFSET))
+        least = number("min_similarity", form.get("min_similarity", 0), 0, 100, whole=False)
+        crop = _crop()
+        datasets = controller.search.check_indexed(_datasets(controller))
+        name = display(upload.filename or "the upload")
+        vector = controller.search.query_vector(
+            upload.read(), crop, name, controller.settings.feature_timeout
+        )
+        found = controller.search.neighbours(
+            vector, datasets, k=k, offset=offset, min_similarity=least
+        )
+        results = [
+            {
+                "idx": offset + place,
+                "id": neighbour.image.id,
+                "fname": display(neighbour.image.path),
+                "img_url": image_url(neighbour.image),
+                "dataset": neighbour.image.dataset,
+                "similarity": neighbour.similarity,
+                "cosine": round(neighbour.cosine, 6),
+                "width": neighbour.image.width,
+                "height": neighbour.image.height,
+                "description": "",
+            }
+            for place, neighbour in enumerate(found)
+        ]
+        return jsonify({"results": results, "model_id": controller.search.model_id})
+
+    return routes
+
+
+def _datasets(controller: Controller) -> list[DatasetRecord]:
+    """The datasets asked for, each once; all when none is named."""
+    form = request.form
+    names = [
+        name
+        for field in ("dataset_names[]", "dataset_names", "dataset_name")
+        for name in form.getlist(field)
+        if name
+    ]
+    if not names:
+        return controller.catalogue.datasets()
+    chosen = {dataset.id: dataset for dataset in map(controller.dataset, names)}
+    return list(chosen.values())
+
+
+def _crop() -> Box | None:
+    """The crop; absent, or four zeros, means the whole picture."""
+    fields = ("crop_x", "crop_y", "crop_w", "crop_h")
+    values = [request.form.get(field) or 0 for field in fields]
+    x, y, width, height = (
+        int(float(number(field, value, -_MAX_SIDE, _MAX_SIDE, whole=False)))
+        for field, value in zip(fields, values)
+    )
+    return None if (x, y, width, height) == (0, 0, 0, 0) else (x, y, width, height)

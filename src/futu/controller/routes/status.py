@@ -1,0 +1,71 @@
+"""GET /health."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from futu import __version__
+from futu.controller import access
+from futu.controller.service import Controller
+from futu.errors import FutuError
+
+
+def blueprint(controller: Controller) -> Blueprint:
+    """The routes."""
+    routes = Blueprint("status", __name__)
+
+    @routes.get("/health")
+    def health() -> tuple[Response, int]:
+        facts, status = _health(controller)
+        code = 503 if status == "unavailable" else 200
+        if not access.authorised(request, controller.token):
+            return jsonify({"status": status}), code
+        return jsonify({"status": status, **facts}), code
+
+    return routes
+
+
+def _health(controller: Controller) -> tuple[dict[str, Any], str]:
+    status = "healthy"
+    facts: dict[str, Any] = {"version": __version__}
+    try:
+        controller.queue.ping()
+        servers = controller.queue.servers()
+        facts["redis"] = {"status": "ok"}
+        facts["queue"] = controller.queue.depth()
+        facts["compute_servers"] = [
+            {
+                "server": s.server,
+                "host": s.host,
+                "pid": s.pid,
+                "model_ids": s.model_ids,
+                "workers": s.workers,
+                "images_done": s.images_done,
+                "version": s.version,
+            }
+            for s in servers
+        ]
+        if not any(controller.live.model_id in s.model_ids for s in servers):
+            status = "degraded"
+            facts["message"] = "No compute server is running. Start one with ./start.sh compute."
+    except FutuError as error:
+        status = "unavailable"
+        facts["redis"] = {"status": "down", "error": error.message}
+        facts["compute_servers"] = []
+        facts["message"] = error.message
+    try:
+        controller.catalogue.ping()
+        facts["catalogue"] = {"status": "ok", "datasets": len(controller.catalogue.datasets())}
+    except SQLAlchemyError as error:
+        status = "unavailable"
+        facts["catalogue"] = {"status": "down", "error": str(error)}
+    facts["index"] = {
+        "status": "ok",
+        "model_id": controller.live.model_id,
+        "kind": controller.live.index.kind,
+        "vectors": len(controller.live.index),
+    }
+    return facts, status

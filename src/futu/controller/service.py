@@ -1,0 +1,184 @@
+"""The parts of a controller, put together; started and stopped in one stated order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from futu.catalogue.engine import sqlite_url
+from futu.catalogue.records import DatasetRecord
+from futu.catalogue.store import Catalogue
+from futu.config import Settings
+from futu.controller.access import load_token
+from futu.controller.collector import Collector
+from futu.controller.ingest import Ingest
+from futu.controller.search import Search
+from futu.errors import FutuError, InvalidRequestError, SettingsError
+from futu.images.decode import DecodeLimits
+from futu.images.folder import ImageRoots, display, walk
+from futu.index.live import LiveIndex
+from futu.jobs.streams import JobQueue
+from futu.models.registry import DEFAULT_MODEL, spec
+
+log = logging.getLogger(__name__)
+
+_COUNT_CACHE_S = 60.0
+
+
+class Controller:
+    """Catalogue, index, queue, collector, builds and search of one data directory.
+
+    Args:
+        settings: all of them.
+
+    Raises:
+        SettingsError: the data directory cannot be used or another controller has it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = self._take_data_dir(settings.data_dir)
+        try:
+            settings.datasets_dir.mkdir(parents=True, exist_ok=True)
+            self.token = load_token(settings.api_token, settings.data_dir)
+        except OSError as error:
+            raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
+                error
+            )
+        self.roots = ImageRoots([p.absolute() for p in settings.roots])
+        self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        model = spec(DEFAULT_MODEL)
+        self.catalogue = Catalogue(sqlite_url(settings.data_dir / "catalogue.db"))
+        self.live = LiveIndex(
+            settings.data_dir / "index" / f"{model.model_id}.faiss",
+            self.catalogue.identity,
+            model.model_id,
+            model.dimension,
+        )
+        self.queue = JobQueue(
+            settings.redis_address, lease_s=settings.lease_s, result_ttl_s=settings.result_ttl_s
+        )
+        self.ingest = Ingest(
+            self.catalogue, self.queue, self.roots, self.live, batch_size=settings.batch_size
+        )
+        self.collector = Collector(self.catalogue, self.queue, self.ingest, self.live)
+        self.search = Search(self.catalogue, self.queue, self.live, self.limits)
+        self._counts: dict[int, tuple[float, int, str | None]] = {}
+        self._discovery = threading.Lock()
+
+    @staticmethod
+    def _take_data_dir(data_dir: Path) -> FileLock:
+        lock = FileLock(data_dir / "controller.lock")
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingsError(
+                f"Another controller is using the data directory {data_dir.absolute()}. Stop it, "
+                "or give this one its own --data-dir."
+            ) from None
+        except OSError as error:
+            raise SettingsError(
+                f"The data directory {data_dir.absolute()} cannot be written ({error.strerror}). "
+                "Choose another with --data-dir or mend its permissions."
+            ) from error
+        return lock
+
+    def start(self) -> None:
+        """Load the index, bring it level with the catalogue, take up what was left undone."""
+        self.live.load()
+        self.live.level(
+            self.catalogue.searchable_vector_ids(self.live.model_id), self.catalogue.vectors
+        )
+        self.discover()
+        self.collector.start()
+        self.ingest.resume()
+
+    def stop(self) -> None:
+        """Builds, collector, index, connections, lock: in that order."""
+        self.ingest.stop()
+        self.collector.stop()
+        self.live.save()
+        self.queue.close()
+        self.catalogue.close()
+        self._lock.release()
+
+    # --- datasets --------------------------------------------------------------------------
+
+    def discover(self) -> None:
+        """Register sub-folders of the datasets folder that are not datasets yet."""
+        with self._discovery:
+            known = {d.folder for d in self.catalogue.datasets()}
+            base = self.settings.datasets_dir.absolute()
+            try:
+                with os.scandir(base) as entries:
+                    names = sorted(e.name for e in entries if e.is_dir())
+            except OSError as error:
+                log.warning("the datasets folder %s cannot be read: %s", base, error)
+                return
+            for name in names:
+                folder = os.path.realpath(base / name)
+                if name.startswith(".") or folder in known:
+                    continue
+                if not self.roots.contains(folder):
+                    log.warning("datasets/%s links to outside the image roots", display(name))
+                    continue
+                try:
+                    self.catalogue.add_dataset(display(name), folder)
+                    log.info("found dataset %s", display(name))
+                except FutuError as error:
+                    log.warning("dataset %s is passed over: %s", display(name), error)
+
+    def dataset(self, name_or_id: str | int) -> DatasetRecord:
+        """A dataset; folders added since the last look are found.
+
+        Raises:
+            UnknownDatasetError: no dataset has that name or id.
+        """
+        try:
+            return self.catalogue.dataset(name_or_id)
+        except FutuError:
+            self.discover()
+            return self.catalogue.dataset(name_or_id)
+
+    def register(self, folder: str, name: str | None) -> DatasetRecord:
+        """Make a dataset of a folder inside the roots; one that is a dataset already is returned.
+
+        Raises:
+            OutsideRootsError, MissingFileError: see ``ImageRoots.resolve``.
+            InvalidRequestError: not a folder, or the name is taken.
+        """
+        real = self.roots.resolve(folder)
+        if not real.is_dir():
+            raise InvalidRequestError(f"{display(folder)} is not a folder.", folder=display(folder))
+        if str(real) == os.path.realpath(self.settings.datasets_dir):
+            raise InvalidRequestError(
+                "This is the datasets folder itself; each of its sub-folders is a dataset."
+            )
+        self.discover()
+        for dataset in self.catalogue.datasets():
+            if dataset.folder == str(real) and name in (None, dataset.name):
+                return dataset
+        return self.catalogue.add_dataset(name or display(real.name), str(real))
+
+    def overview(self, dataset: DatasetRecord) -> tuple[int, str | None]:
+        """For a dataset not indexed yet: its number of pictures and the first one's path.
+
+        Counting walks the folder, so the answer is kept for a minute.
+        """
+        now = time.monotonic()
+        kept = self._counts.get(dataset.id)
+        if kept is None or kept[0] < now:
+            paths = []
+            try:
+                paths = [f.path for f in walk(Path(dataset.folder), self.roots) if not f.error]
+            except FutuError as error:
+                log.warning("dataset %s: %s", dataset.name, error)
+            kept = (now + _COUNT_CACHE_S, len(paths), paths[0] if paths else None)
+            self._counts[dataset.id] = kept
+        return kept[1], kept[2]
