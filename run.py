@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import NoReturn
 
 _NOT_INSTALLED = (
     "Futu is not installed for this Python. "
@@ -17,12 +18,8 @@ _NOT_INSTALLED = (
 )
 
 
-def _run_in_environment() -> int:
-    """Run this file again with the Python of ``.venv``.
-
-    Returns:
-        the exit status; on POSIX this process becomes the other one and does not return.
-    """
+def _run_in_environment() -> NoReturn:
+    """Run this file again with the Python of ``.venv``, or say that there is none."""
     here = os.path.dirname(os.path.abspath(__file__))
     venv = os.path.join(here, ".venv")
     windows = os.name == "nt"
@@ -33,11 +30,11 @@ def _run_in_environment() -> int:
     ) == os.path.normcase(python)
     if already_there or not os.path.exists(python):
         print(_NOT_INSTALLED, file=sys.stderr)
-        return 1
+        sys.exit(1)
     command = [python, os.path.abspath(__file__), *sys.argv[1:]]
     if windows:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child by itself
-        return subprocess.call(command)
+        sys.exit(subprocess.call(command))
     os.execv(python, command)  # noqa: S606
 
 
@@ -48,7 +45,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("futu."):
             raise  # Futu is there and lacks a part of itself: no other Python mends that
-        sys.exit(_run_in_environment())
+        _run_in_environment()
     run_py()
 
 

@@ -32,7 +32,7 @@ from futu.models.runtime import OnnxRuntime
 log = logging.getLogger(__name__)
 
 _QUERIES_AT_ONCE = 16
-_BLOCK_S = 1.0
+_BLOCK_S = 0.5
 
 
 class ComputeServer:
@@ -44,7 +44,8 @@ class ComputeServer:
         self._stop = threading.Event()
         self._held: dict[bytes, Lease] = {}
         self._held_lock = threading.Lock()
-        self._images_done = 0
+        self._done: dict[Stream, int] = {"query": 0, "library": 0}
+        self._done_lock = threading.Lock()
         self._started_at = time.time()
         self._host = socket.gethostname()
         self.name = f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -137,8 +138,13 @@ class ComputeServer:
         try:
             results = self._results(leases, extractor, decoders)
             for lease, result in zip(leases, results):
+                if lease.stream == "library":
+                    # Told before the result is, so that whoever has the result can rely on it.
+                    self._count(lease)
+                    self._queue.register(self._info())
                 if self._queue.deliver(lease, result):
-                    self._images_done += len(result.items)
+                    if lease.stream == "query":
+                        self._count(lease)
                     log.debug(
                         "job %s: %d images in %.0f ms",
                         lease.job.job_id,
@@ -151,6 +157,10 @@ class ComputeServer:
             with self._held_lock:
                 for lease in leases:
                     self._held.pop(lease.entry_id, None)
+
+    def _count(self, lease: Lease) -> None:
+        with self._done_lock:
+            self._done[lease.stream] += len(lease.job.items)
 
     def _results(
         self, leases: list[Lease], extractor: Extractor, decoders: ThreadPoolExecutor | None
@@ -212,7 +222,8 @@ class ComputeServer:
             model_ids=[self._spec.model_id],
             workers=self._settings.compute_workers,
             started_at=self._started_at,
-            images_done=self._images_done,
+            images_done=self._done["library"],
+            queries_done=self._done["query"],
             version=__version__,
         )
 
@@ -222,4 +233,4 @@ class ComputeServer:
         except FutuError as error:
             log.debug("could not unregister: %s", error)
         self._queue.close()
-        log.info("compute server %s stopped after %d images", self.name, self._images_done)
+        log.info("compute server %s stopped after %d images", self.name, sum(self._done.values()))

@@ -112,7 +112,8 @@ class ServerInfo(msgspec.Struct):
 
     Attributes:
         started_at: seconds since the epoch.
-        images_done: since its start.
+        images_done: pictures of library jobs since its start.
+        queries_done: pictures of queries since its start.
     """
 
     server: str
@@ -122,6 +123,7 @@ class ServerInfo(msgspec.Struct):
     workers: int
     started_at: float
     images_done: int = 0
+    queries_done: int = 0
     version: str = ""
 
 

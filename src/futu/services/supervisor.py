@@ -196,7 +196,9 @@ def stop_with_parent(stop: Callable[[], None]) -> None:
         return
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: its lock, held by this thread, would make the interpreter's end fail.
+        while os.read(0, 4096):
+            pass
         stop()
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -35,7 +35,16 @@ def blueprint(controller: Controller) -> Blueprint:
         kind = filetype.guess_mime(str(real)) or ""
         if real.suffix.lower() not in EXTENSIONS or not kind.startswith("image/"):
             raise UnsupportedImageError(f"{display(path)} is not a picture.", file=display(path))
-        response = send_file(real, mimetype=kind, conditional=True, max_age=_CACHE_S)
+        facts = real.stat()
+        # Tag and name are given, since those Flask would make need a name in UTF-8.
+        response = send_file(
+            real,
+            mimetype=kind,
+            conditional=True,
+            max_age=_CACHE_S,
+            etag=f"{facts.st_mtime_ns:x}-{facts.st_size:x}",
+            download_name=display(real.name),
+        )
         # Pictures are as private as the page they are shown on.
         response.headers["Cache-Control"] = f"private, max-age={_CACHE_S}"
         return response

@@ -44,6 +44,7 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
                 "model_ids": s.model_ids,
                 "workers": s.workers,
                 "images_done": s.images_done,
+                "queries_done": s.queries_done,
                 "version": s.version,
             }
             for s in servers

@@ -1,0 +1,85 @@
+"""The command line against a running system."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.e2e.conftest import System
+from tests.pictures import jpeg
+
+from futu import __version__
+
+
+def futu(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "futu", *arguments],
+        cwd=system.folder,
+        env=os.environ | {"FUTU_SERVER": system.client.server, "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_index_then_search_print_neighbours(system: System) -> None:
+    folder = system.datasets / "cli"
+    folder.mkdir()
+    for n in range(8):
+        (folder / f"{n}.jpg").write_bytes(jpeg(3000 + n))
+    (folder / "bad [red].jpg").write_bytes(b"bad")
+    indexed = futu(system, "index", "cli")
+    assert indexed.returncode == 0, indexed.stderr
+    assert "9 images: 8 new" in indexed.stderr
+    assert "bad [red].jpg" in indexed.stderr
+    found = futu(system, "search", str(folder / "5.jpg"), "--dataset", "cli", "--top-k", "3")
+    assert found.returncode == 0, found.stderr
+    assert "5.jpg" in found.stdout.splitlines()[1]
+    as_json = futu(system, "search", str(folder / "5.jpg"), "--dataset", "cli", "--json")
+    assert json.loads(as_json.stdout)[0]["fname"] == "5.jpg"
+
+
+def test_index_takes_a_folder_below_a_root(system: System) -> None:
+    nested = system.datasets / "outer" / "nested"
+    nested.mkdir(parents=True)
+    (nested / "a.jpg").write_bytes(jpeg(3100))
+    done = futu(system, "index", str(nested), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["added"] + json.loads(done.stdout)["reused"] == 1
+    assert "nested" in futu(system, "datasets").stdout
+
+
+def test_index_of_a_folder_outside_the_roots_tells_the_remedy(system: System) -> None:
+    outside = system.folder / "elsewhere"
+    outside.mkdir()
+    done = futu(system, "index", str(outside))
+    assert done.returncode == 1
+    assert "--image-root" in done.stderr
+
+
+def test_status_shows_the_parts(system: System) -> None:
+    done = futu(system, "status")
+    assert done.returncode == 0
+    assert f"healthy: futu {__version__}" in done.stdout
+    for part in ("redis", "catalogue", "index", "compute"):
+        assert f"{part}: " in done.stdout
+
+
+def test_bad_crop_and_unknown_dataset_are_one_sentence(system: System) -> None:
+    picture = system.folder / "q.jpg"
+    picture.write_bytes(jpeg(1))
+    crop = futu(system, "search", str(picture), "--crop", "1,2")
+    assert crop.returncode == 1
+    assert "X,Y,W,H" in crop.stderr
+    unknown = futu(system, "index", "nobody")
+    assert unknown.returncode == 1
+    assert "nobody" in unknown.stderr
+    assert "Traceback" not in crop.stderr + unknown.stderr
+
+
+def test_nothing_answering_says_what_to_start(system: System) -> None:
+    done = futu(system, "--server", "http://127.0.0.1:9", "status")
+    assert done.returncode == 1
+    assert "./start.sh both" in done.stderr
