@@ -25,7 +25,7 @@ def index(request: pytest.FixtureRequest) -> Index:
 
 def unit_vectors(count: int, seed: int = 1) -> npt.NDArray[np.float16]:
     rows = np.random.default_rng(seed).normal(size=(count, DIMENSION))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float16)
 
 
 def oracle(vectors: Floats, ids: Ids, query: Floats, k: int) -> list[int]:

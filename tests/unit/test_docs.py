@@ -17,7 +17,7 @@ READMES = ["README.md", "README.zh-CN.md"]
 
 @pytest.fixture(params=READMES)
 def readme(request: pytest.FixtureRequest) -> str:
-    return (ROOT / request.param).read_text("utf-8")
+    return (ROOT / str(request.param)).read_text("utf-8")
 
 
 def test_every_option_of_run_py_is_in_the_readme(readme: str) -> None:

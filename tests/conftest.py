@@ -1,0 +1,48 @@
+"""A real Valkey for every test that needs Redis."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from futu.errors import RedisUnavailableError
+from futu.jobs import embedded
+from futu.jobs.connection import connect
+from futu.jobs.streams import JobQueue
+
+
+def await_redis(url: str, process: subprocess.Popen[bytes]) -> None:
+    queue = JobQueue(url)
+    try:
+        while process.poll() is None:
+            try:
+                queue.ping()
+                return
+            except RedisUnavailableError:
+                continue
+    finally:
+        queue.close()
+    raise AssertionError(f"the server at {url} ended with exit code {process.returncode}")
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Valkey of our own."""
+    plan = embedded.plan(tmp_path_factory.mktemp("valkey"))
+    process = subprocess.Popen(plan.command, stdout=subprocess.DEVNULL)
+    await_redis(plan.url, process)
+    yield plan.url
+    process.terminate()
+    process.wait()
+    plan.cleanup()
+
+
+@pytest.fixture
+def redis_url(valkey: str) -> str:
+    """The same, emptied: it is ours."""
+    client = connect(valkey)
+    client.flushall()
+    client.close()
+    return valkey
