@@ -1,0 +1,88 @@
+"""A whole system in processes of its own, for the benchmarks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from futu.client import Client
+from futu.errors import FutuError
+
+_START_S = 60.0
+
+
+@dataclass
+class Running:
+    """A system that answers.
+
+    Attributes:
+        ready_s: seconds from the start of its process to healthy.
+    """
+
+    client: Client
+    folder: Path
+    ready_s: float
+
+
+@contextlib.contextmanager
+def scratch(photos: Path) -> Iterator[Path]:
+    """A folder with the gallery as the dataset ``gallery``; removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="futu-benchmark-") as name:
+        shutil.copytree(photos / "gallery", Path(name) / "datasets" / "gallery")
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Running]:
+    """Futu on a folder, as ``both``, until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "futu", "both", "--host", "127.0.0.1", "--port", str(port)]
+    started = time.monotonic()
+    environment = {n: v for n, v in os.environ.items() if not n.startswith(("FUTU_", "REDIS_"))}
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
+    client = Client(f"http://127.0.0.1:{port}")
+    try:
+        while True:
+            with contextlib.suppress(FutuError):
+                if client.health()["status"] == "healthy":
+                    break
+            if time.monotonic() - started > _START_S:
+                raise TimeoutError("Futu is not healthy")
+            time.sleep(0.01)
+        yield Running(client, folder, time.monotonic() - started)
+    finally:
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def index(client: Client, name: str) -> float:
+    """Build a dataset; seconds from the request to done."""
+    started = time.monotonic()
+    client.build_index([name])
+    while (progress := client.progress(name)).status != "done":
+        if progress.status == "error":
+            raise RuntimeError(progress.message)
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+def images_done(client: Client) -> int:
+    """Pictures of library jobs that the compute servers have done."""
+    return sum(int(s["images_done"]) for s in client.health()["compute_servers"])
+
+
+def pictures(folder: Path) -> list[Path]:
+    """All pictures of a folder, in a stable order."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
