@@ -352,18 +352,19 @@ class Catalogue:
         found: dict[int, list[ImageRecord]] = {}
         with self._read() as db:
             for chunk in _chunks(vector_ids):
+                # In two steps, each by an index: as one join, SQLite may walk all images.
+                vectors = select(Vector.content_hash, Vector.id).where(Vector.id.in_(chunk))
+                owners = {row[0]: row[1] for row in db.execute(vectors)}
                 query = (
-                    _images(Image.content_hash, Vector.id.label("vector_id"))
-                    .join(Vector, Vector.content_hash == Image.content_hash)
-                    .where(
-                        Vector.id.in_(chunk),
-                        Image.dataset_id.in_(dataset_ids),
-                        Image.state == READY,
-                    )
+                    _images(Image.content_hash)
+                    .where(Image.content_hash.in_(list(owners)), Image.state == READY)
                     .order_by(Image.id)
                 )
                 for row in db.execute(query).mappings():
-                    found.setdefault(row["vector_id"], []).append(ImageRecord(**row))
+                    if row["dataset_id"] in dataset_ids:
+                        vector_id = owners[row["content_hash"]]
+                        image = ImageRecord(**row, vector_id=vector_id)
+                        found.setdefault(vector_id, []).append(image)
         return found
 
     def searchable_vector_ids(self, model_id: str, dataset_ids: Sequence[int] | None = None) -> Ids:
