@@ -41,6 +41,7 @@ class Search:
         self._live = live
         self._limits = limits
         self._allowed: dict[tuple[int, ...], tuple[int, Ids]] = {}
+        self._counts: tuple[int, dict[int, int]] = (-1, {})
 
     @property
     def model_id(self) -> str:
@@ -95,7 +96,10 @@ class Search:
         Raises:
             NotIndexedError: none of them has anything indexed.
         """
-        counts = self._catalogue.image_counts()
+        changes = self._catalogue.changes
+        if self._counts[0] != changes:
+            self._counts = (changes, self._catalogue.image_counts())
+        counts = self._counts[1]
         ready = [dataset for dataset in datasets if counts.get(dataset.id)]
         if not ready:
             names = "、".join(d.name for d in datasets) or "-"
