@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -188,6 +190,46 @@ def test_batch_timeout_out_of_range_is_refused(indexed: System, timeout: object)
 )
 def test_bad_urls_have_the_error_body(indexed: System, path: str, status: int, code: str) -> None:
     check(indexed.http.get(path), status, code)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n", 413),
+        ("GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n", 400),
+    ],
+)
+def test_what_the_web_server_itself_refuses_has_the_error_body(
+    indexed: System, request_text: str, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", indexed.port), timeout=10) as raw:
+        raw.sendall(request_text.encode() + b"\r\n")
+        answer = b""
+        while piece := raw.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status}".encode()), head
+    assert set(json.loads(body)) == {"error", "code", "details"}
+
+
+def test_pictures_are_cached_and_served_in_ranges(indexed: System) -> None:
+    url = indexed.client.search(indexed.datasets / "errors" / "a.jpg", datasets=["errors"])[
+        0
+    ].img_url
+    whole = indexed.http.get(url)
+    assert "max-age" in whole.headers["cache-control"]
+    again = indexed.http.get(url, headers={"If-None-Match": whole.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    part = indexed.http.get(url, headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, whole.content[10:20])
+
+
+def test_search_with_nothing_indexed_anywhere_says_so(own_system: System) -> None:
+    own_system.start()
+    files = {"query_img": ("q.jpg", jpeg(1))}
+    body = check(own_system.http.post("/api/search", files=files), 409, "not_indexed")
+    assert "索引" in body["error"]
+    assert own_system.client.datasets() == []
 
 
 def test_link_out_of_the_root_is_not_served(indexed: System) -> None:
