@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from futu.catalogue.records import BuildRecord, DatasetRecord, KnownFile, ScannedFile
+from futu.catalogue.records import DatasetRecord, KnownFile, ScannedFile
 from futu.catalogue.schema import BUILDING, DONE, ERROR, FAILED, MISSING, PENDING, READY
 from futu.catalogue.store import Catalogue
+from futu.controller.build import Build, Counted, describe
 from futu.errors import FutuError, QueueFullError, UnavailableError
 from futu.images.folder import FoundFile, ImageRoots, display, hash_file, walk
 from futu.index.live import LiveIndex
@@ -41,36 +42,6 @@ _BUILDS_AT_ONCE = 2
 
 class BuildStoppedError(Exception):
     """The controller is shutting down; the build goes on at its next start."""
-
-
-@dataclass
-class _Counted:
-    """A content under way and how many files of the build have it."""
-
-    item: ImageItem
-    files: int
-
-
-class Build:
-    """One build under way. ``lock`` guards the counts and what is outstanding."""
-
-    def __init__(self, dataset: DatasetRecord, record: BuildRecord) -> None:
-        self.dataset = dataset
-        self.record = record
-        self.lock = threading.Condition()
-        self.outstanding: dict[str, Job] = {}
-        self.counted: dict[bytes, _Counted] = {}
-        self.suspects: set[str] = set()
-        self.scanned = False
-
-    def credit(self, content_hash: bytes, ok: bool) -> None:
-        """A content has come to its end. Called with ``lock`` held; a repeat changes nothing."""
-        counted = self.counted.pop(content_hash, None)
-        if counted is not None:
-            if ok:
-                self.record.added += counted.files
-            else:
-                self.record.failed += counted.files
 
 
 class Ingest:
@@ -146,42 +117,12 @@ class Ingest:
             return next((b for b in self._builds.values() if job_id in b.outstanding), None)
 
     def progress(self, dataset: DatasetRecord) -> dict[str, Any]:
-        """The answer of GET /api/build_index/progress/<dataset>."""
+        """How far the build under way is, or what came of the last one."""
         with self._lock:
             build = self._builds.get(dataset.id)
-        record = build.record if build else self._catalogue.last_build(dataset.id)
-        if record is None:
-            return {
-                "progress": 0,
-                "status": PENDING,
-                "current": 0,
-                "total": 0,
-                "message": "Not indexed yet.",
-                "failed": 0,
-            }
-        status, current, total = record.state, record.current, record.total
-        if build is not None and not build.scanned:
-            status, percent = (PENDING, 0) if total == 0 else (BUILDING, 0)
-            message = "Scanning the folder."
-        elif status == DONE:
-            percent, message = 100, record.message
-        else:
-            percent = int(100 * current / total) if total else 0
-            percent = min(percent, 99)
-            message = record.message or f"{current} of {total} images, {record.failed} failed."
-        return {
-            "progress": percent,
-            "status": status,
-            "current": current,
-            "total": total,
-            "message": message,
-            "added": record.added,
-            "unchanged": record.unchanged,
-            "reused": record.reused,
-            "failed": record.failed,
-            "missing": record.missing,
-            "build_id": record.id,
-        }
+        if build is not None:
+            return describe(build.record, scanned=build.scanned)
+        return describe(self._catalogue.last_build(dataset.id))
 
     # --- one build -------------------------------------------------------------------------
 
@@ -290,7 +231,7 @@ class Ingest:
                     item = ImageItem(
                         path=os.fsencode(path), content_hash=digest, name=display(scanned.path)
                     )
-                    build.counted[digest] = _Counted(item, 1)
+                    build.counted[digest] = Counted(item, 1)
                     adopted = self._adopted.pop(digest, None)
                     if adopted is not None:
                         build.outstanding[adopted.job_id] = adopted
