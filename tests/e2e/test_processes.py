@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from tests.e2e.conftest import System, free_port
@@ -41,6 +43,33 @@ def test_both_stops_within_five_seconds_and_leaves_no_process(
     order = [log.index(f"stopped {name}") for name in ("controller", "compute", "redis")]
     assert order == sorted(order)
     assert "Traceback" not in log
+
+
+def test_stopping_amid_requests_answers_or_closes_and_logs_no_error(own_system: System) -> None:
+    own_system.start()
+    stopped, answered = threading.Event(), threading.Semaphore(0)
+    codes: list[int] = []
+
+    def ask() -> None:
+        with httpx.Client(base_url=own_system.client.server, trust_env=False) as http:
+            while not stopped.is_set():
+                try:
+                    codes.append(http.get("/health").status_code)
+                    answered.release()
+                except httpx.TransportError:
+                    stopped.wait(0.01)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(40):
+        assert answered.acquire(timeout=10)
+    assert own_system.stop() == 0
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    assert set(codes) <= {200, 503}
+    assert "ERROR" not in own_system.log_text()
 
 
 def test_children_end_when_the_supervisor_is_killed(own_system: System) -> None:
