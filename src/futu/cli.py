@@ -32,14 +32,14 @@ _MODES = ("controller", "compute", "both")
 )
 @click.pass_context
 def cli(context: click.Context, server: str | None) -> None:
-    r"""Futu (浮图): which of my pictures look like this one?
+    """Futu (浮图): which of my pictures look like this one?
 
     \b
     First search:
       futu both                     start everything on this machine
       futu index holiday            index the folder datasets/holiday
       futu search photo.jpg         its neighbours
-    """
+    """  # noqa: D301 - click wants the character itself
     context.obj = server
 
 
@@ -246,7 +246,7 @@ def main() -> None:
 @click.argument("mode", type=click.Choice(_MODES), default="both")
 @server_options
 def run(mode: str, **given: Any) -> None:
-    r"""Start Futu: the controller, a compute server, or both (the default).
+    """Start Futu: the controller, a compute server, or both (the default).
 
     \b
     ./start.sh both                         all on this machine, with its own Redis
@@ -255,7 +255,7 @@ def run(mode: str, **given: Any) -> None:
 
     The Redis that controller and compute servers share is set by REDIS_HOST, REDIS_PORT,
     REDIS_DB and REDIS_PASSWORD, or REDIS_URL.
-    """
+    """  # noqa: D301 - click wants the character itself
     launch(mode, given)
 
 

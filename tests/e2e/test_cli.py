@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.e2e.conftest import System
 from tests.pictures import jpeg
 
 from futu import __version__
+
+ROOT = Path(__file__).parents[2]
 
 
 def futu(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,3 +86,14 @@ def test_nothing_answering_says_what_to_start(system: System) -> None:
     done = futu(system, "--server", "http://127.0.0.1:9", "status")
     assert done.returncode == 1
     assert "./start.sh both" in done.stderr
+
+
+def test_help_keeps_its_examples_line_by_line(system: System) -> None:
+    shown = futu(system, "--help").stdout
+    assert "\\b" not in shown
+    assert "  futu index holiday            index the folder datasets/holiday\n" in shown
+    run_py = subprocess.run(
+        [sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "\\b" not in run_py
+    assert "\n  ./start.sh both " in run_py
