@@ -45,7 +45,13 @@ class Progress:
     unchanged: int = 0
     reused: int = 0
     failed: int = 0
+    quarantined: int = 0
     missing: int = 0
+    state: str = ""
+    dataset: str = ""
+    build_id: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Failure:
     path: str
     code: str
     error: str
+    state: str = "failed"
 
 
 def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
@@ -140,10 +147,33 @@ class Client:
         """POST /api/get_dataset_id."""
         return int(self._call("POST", "/api/get_dataset_id", json={"name": name})["id"])
 
-    def build_index(self, names: Sequence[str]) -> None:
+    def build_index(self, names: Sequence[str], *, retry_failed: bool = False) -> None:
         """POST /api/build_index."""
-        body = {"dataset_names": list(names), "distributed": True}
+        body = {"dataset_names": list(names), "distributed": True, "retry_failed": retry_failed}
         self._call("POST", "/api/build_index", json=body)
+
+    def cancel_build(self, name: str) -> bool:
+        """DELETE /api/build_index/<dataset>; False when none was under way."""
+        return bool(self._call("DELETE", f"/api/build_index/{quote(name, safe='')}")["cancelled"])
+
+    def builds(self, limit: int = 20) -> list[Progress]:
+        """GET /api/builds: newest first."""
+        found = self._call("GET", "/api/builds", params={"limit": limit})["builds"]
+        return [_make(Progress, build) for build in found]
+
+    def jobs(self, limit: int = 20) -> dict[str, Any]:
+        """GET /api/jobs: live, waiting and dead ones, and how many there are of each."""
+        body: dict[str, Any] = self._call("GET", "/api/jobs", params={"limit": limit})
+        return body
+
+    def retry_jobs(self, ids: Sequence[str] | None = None) -> int:
+        """POST /api/jobs/retry: pictures that were put aside are tried again; how many."""
+        body = {} if ids is None else {"ids": list(ids)}
+        return int(self._call("POST", "/api/jobs/retry", json=body)["retried"])
+
+    def clear_stale_locks(self) -> int:
+        """POST /api/jobs/clear_stale_locks; how many there were."""
+        return int(self._call("POST", "/api/jobs/clear_stale_locks")["cleared"])
 
     def progress(self, name: str) -> Progress:
         """GET /api/build_index/progress/<dataset>."""

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     result_ttl_s: float = Field(
         600.0, ge=1, description="seconds an answer waits in Redis to be fetched"
     )
+    max_deliveries: int = Field(
+        3, ge=1, le=100, description="times a job is handed out before it counts as suspicious"
+    )
+    queue_bytes: int = Field(
+        256 * 1024 * 1024, ge=1024 * 1024, description="most that one job stream may hold, bytes"
+    )
     http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
 
     redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")

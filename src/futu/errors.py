@@ -15,7 +15,8 @@
     |   |-- UnsupportedImageError  415 not_an_image
     |   |-- UndecodableImageError  422 cannot_decode
     |   |-- UnreadableFileError    422 unreadable
-    |   `-- ChangedFileError       422 changed
+    |   |-- ChangedFileError       422 changed
+    |   `-- QuarantinedError       422 quarantined
     |-- QueueFullError             429 queue_full
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
@@ -152,11 +153,18 @@ class ChangedFileError(ImageError):
     code = "changed"
 
 
+class QuarantinedError(ImageError):
+    """Workers have died over the picture; it is not tried again by itself."""
+
+    code = "quarantined"
+
+
 class QueueFullError(FutuError):
     """The job stream is at its bound."""
 
     status = 429
     code = "queue_full"
+    retry_after_s = 1
 
 
 class UnavailableError(FutuError):

@@ -17,7 +17,8 @@ from tests.conftest import await_redis
 from futu.errors import JobTimeoutError, QueueFullError, RedisUnavailableError
 from futu.jobs.connection import connect
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, ServerInfo, new_job_id
-from futu.jobs.streams import MAX_WAITING, STREAMS, JobQueue, Lease
+from futu.jobs.scripts import STREAMS
+from futu.jobs.streams import MAX_WAITING, JobQueue, Lease
 
 LEASE_S = 0.3
 
@@ -102,7 +103,7 @@ def test_after_work_nothing_is_left_in_redis(queue: JobQueue, raw: redis.Redis) 
         assert queue.deliver(lease, answer(lease.job))
     queue.wait_result(waited, entry, 1)
     queue.forget_done(queue.done(10, 0.01))
-    assert queue.depth() == {"query": 0, "library": 0}
+    assert set(queue.depth().values()) == {0}
     assert raw.xpending("library", "compute")["pending"] == 0
     assert list(raw.scan_iter("result:*")) == []
     assert raw.xlen("futu:done") == 0
@@ -189,7 +190,7 @@ def test_full_stream_refuses(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(MAX_WAITING, "query", 3)
     for _ in range(3):
         queue.enqueue(a_job("query"))
-    with pytest.raises(QueueFullError, match="3 query jobs"):
+    with pytest.raises(QueueFullError, match="queue query is full"):
         queue.enqueue(a_job("query"))
     queue.enqueue(a_job("library"))
 
@@ -222,17 +223,18 @@ def test_unfinished_lists_waiting_and_leased_jobs(queue: JobQueue) -> None:
     for job in jobs:
         queue.enqueue(job)
     queue.lease("library", "a")
-    assert queue.unfinished("library") == jobs
+    assert [job for _, job in queue.unfinished("library")] == jobs
 
 
 def test_server_is_listed_while_it_repeats_itself(queue: JobQueue, raw: redis.Redis) -> None:
     info = ServerInfo("s1", "host", 7, ["m"], 2, time.time())
-    queue.register(info)
-    assert queue.servers() == [info]
+    queue.servers.register(info)
+    assert queue.servers.alive() == [info]
     assert 0 < raw.pttl("futu:servers:s1") <= 1000
     queue.lease("library", "s1-a")
-    queue.unregister("s1", ["s1-a"])
-    assert queue.servers() == []
+    queue.servers.unregister("s1")
+    assert queue.servers.alive() == []
+    queue.retire(["s1-a"])
     assert raw.xinfo_consumers("library", "compute") == []
 
 

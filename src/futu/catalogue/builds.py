@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,10 +19,12 @@ from futu.catalogue.records import (
 from futu.catalogue.schema import (
     BUILDING,
     FAILED,
+    PENDING,
+    QUARANTINED,
     Build,
     Image,
 )
-from futu.catalogue.session import Session, now
+from futu.catalogue.session import Session, chunks, now
 
 
 class BuildQueries(Session):
@@ -58,17 +61,53 @@ class BuildQueries(Session):
             rows = db.execute(_builds().where(Build.state == BUILDING)).mappings()
             return [BuildRecord(**row) for row in rows]
 
-    def failures(self, dataset_id: int, offset: int = 0, limit: int = 1000) -> list[Failure]:
-        """Files of a dataset that could not be indexed, by path."""
+    def builds(self, offset: int = 0, limit: int = 100) -> list[BuildRecord]:
+        """Builds of all datasets, newest first."""
+        query = _builds().order_by(Build.id.desc()).offset(offset).limit(limit)
+        with self.read() as db:
+            return [BuildRecord(**row) for row in db.execute(query).mappings()]
+
+    def unfinished_datasets(self) -> list[int]:
+        """Ids of the datasets with images that wait for their vectors."""
+        query = select(Image.dataset_id).where(Image.state == PENDING).distinct()
+        with self.read() as db:
+            return [row[0] for row in db.execute(query.order_by(Image.dataset_id))]
+
+    def failures(
+        self,
+        dataset_id: int,
+        offset: int = 0,
+        limit: int = 1000,
+        states: Sequence[str] = (FAILED, QUARANTINED),
+    ) -> list[Failure]:
+        """Files of a dataset in these states, by path."""
         query = (
-            select(Image.path, Image.error_code, Image.error)
-            .where(Image.dataset_id == dataset_id, Image.state == FAILED)
+            select(Image.path, Image.error_code, Image.error, Image.state)
+            .where(Image.dataset_id == dataset_id, Image.state.in_(states))
             .order_by(Image.path)
             .offset(offset)
             .limit(limit)
         )
         with self.read() as db:
-            return [Failure(row[0], row[1] or "", row[2] or "") for row in db.execute(query)]
+            rows = db.execute(query)
+            return [Failure(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
+
+    def revive(self, hashes: Sequence[bytes]) -> list[int]:
+        """Let images with these contents that were put aside wait for a vector again.
+
+        Returns:
+            Ids of their datasets.
+        """
+        datasets: set[int] = set()
+        with self.write() as db:
+            for chunk in chunks(hashes):
+                wanted = (Image.state == QUARANTINED) & Image.content_hash.in_(chunk)
+                found = db.execute(select(Image.dataset_id).where(wanted).distinct())
+                datasets |= {row[0] for row in found}
+                db.execute(
+                    update(Image).where(wanted).values(state=PENDING, error_code=None, error=None)
+                )
+        return sorted(datasets)
 
 
 def _builds() -> Any:

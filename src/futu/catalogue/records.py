@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +77,11 @@ class Outcome:
     error_code: str | None = None
     error: str | None = None
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether it was put aside because workers died over it."""
+        return self.error_code == "quarantined"
+
 
 @dataclass(slots=True)
 class BuildRecord:
@@ -92,6 +96,7 @@ class BuildRecord:
     unchanged: int = 0
     reused: int = 0
     failed: int = 0
+    quarantined: int = 0
     missing: int = 0
     message: str = ""
     started_at: datetime | None = None
@@ -100,14 +105,15 @@ class BuildRecord:
     @property
     def current(self) -> int:
         """How many of ``total`` have come to an end."""
-        return self.added + self.unchanged + self.reused + self.failed
+        ended = self.added + self.unchanged + self.reused
+        return ended + self.failed + self.quarantined
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A file that could not be indexed, and why."""
+    """A file that is not searchable, its state and why."""
 
     path: str
     code: str
     error: str
-    details: dict[str, Any] = field(default_factory=dict)
+    state: str

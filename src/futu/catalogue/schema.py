@@ -23,9 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 PENDING, READY, FAILED, MISSING = "pending", "ready", "failed", "missing"
-"""States of an image: waiting for its vector; searchable; refused with a reason; file gone."""
+QUARANTINED = "quarantined"
+"""States of an image: waiting for its vector; searchable; refused with a reason; file gone; put
+aside because workers died over it."""
 
-BUILDING, DONE, ERROR = "building", "done", "error"
+BUILDING, DONE, ERROR, CANCELLED = "building", "done", "error", "cancelled"
 """States of a build, together with ``pending``."""
 
 
@@ -141,7 +143,7 @@ class Build(Base):
     """One indexing of a dataset, and what came of it.
 
     ``total`` is what the scan saw; when the build is done it is the sum of ``added``,
-    ``unchanged``, ``reused`` and ``failed``.
+    ``unchanged``, ``reused``, ``failed`` and ``quarantined``.
     """
 
     __tablename__ = "builds"
@@ -156,6 +158,7 @@ class Build(Base):
     unchanged: Mapped[int] = mapped_column(Integer, default=0)
     reused: Mapped[int] = mapped_column(Integer, default=0)
     failed: Mapped[int] = mapped_column(Integer, default=0)
+    quarantined: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     missing: Mapped[int] = mapped_column(Integer, default=0)
     message: Mapped[str] = mapped_column(Text, default="")
     started_at: Mapped[datetime] = mapped_column(UtcTime)

@@ -28,6 +28,7 @@ from futu.catalogue.schema import (
     FAILED,
     MISSING,
     PENDING,
+    QUARANTINED,
     READY,
     Dataset,
     Image,
@@ -162,7 +163,13 @@ class Catalogue(BuildQueries, SearchQueries):
         """These files are gone. Their rows and vectors stay, in case they come back."""
         with self.write() as db:
             for chunk in chunks(image_ids):
-                db.execute(update(Image).where(Image.id.in_(chunk)).values(state=MISSING))
+                db.execute(
+                    update(Image)
+                    .where(Image.id.in_(chunk))
+                    .values(
+                        state=MISSING, error_code="missing_file", error="The file is not there."
+                    )
+                )
 
     def record(self, outcomes: Sequence[Outcome], model_id: str) -> dict[bytes, int]:
         """Write what became of contents; the same outcomes again change nothing.
@@ -203,8 +210,16 @@ class Catalogue(BuildQueries, SearchQueries):
                 db.execute(
                     update(Image)
                     .where(Image.content_hash == bindparam("h"), Image.state == PENDING)
-                    .values(state=FAILED, error_code=bindparam("c"), error=bindparam("e")),
-                    [{"h": o.content_hash, "c": o.error_code, "e": o.error} for o in bad],
+                    .values(state=bindparam("s"), error_code=bindparam("c"), error=bindparam("e")),
+                    [
+                        {
+                            "h": o.content_hash,
+                            "s": QUARANTINED if o.quarantined else FAILED,
+                            "c": o.error_code,
+                            "e": o.error,
+                        }
+                        for o in bad
+                    ],
                 )
             return vector_ids_of(db, [o.content_hash for o in good], model_id)
 

@@ -1,29 +1,36 @@
 """The compute server: threads that lease jobs, decode, infer and deliver.
 
-``workers`` threads do library jobs, each with one-thread model runs, so that they share the
-cores without waiting for each other. One further thread, the query lane, does nothing but
+``workers`` threads do the jobs of datasets, each with one-thread model runs, so that they share
+the cores without waiting for each other. One further thread, the query lane, does nothing but
 queries, with a model session that may use all cores: a query never waits for a library batch to
 end. A last thread sends the heartbeats of all leases held and keeps the server registered.
+
+A server takes jobs by path until it finds a whole job of which it can read no file as the
+controller saw it; for a while it then takes only jobs that carry the bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from futu import __version__
+from futu.compute.attempts import Attempts
 from futu.compute.pipeline import infer, load
+from futu.compute.trial import Trial
 from futu.config import Settings
 from futu.errors import FutuError, JobFailedError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
-from futu.jobs.connection import Backoff
-from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
+from futu.jobs.connection import Backoff, Outage
+from futu.jobs.message import UNSEEN, ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.extractor import Extractor
 from futu.models.registry import DEFAULT_MODEL, ensure_graph, spec
@@ -33,6 +40,8 @@ log = logging.getLogger(__name__)
 
 _QUERIES_AT_ONCE = 16
 _BLOCK_S = 0.5
+_INLINE_FOR_S = 60.0
+_RATE_OVER_S = 10.0
 
 
 class ComputeServer:
@@ -44,13 +53,19 @@ class ComputeServer:
         self._stop = threading.Event()
         self._held: dict[bytes, Lease] = {}
         self._held_lock = threading.Lock()
-        self._done: dict[Stream, int] = {"query": 0, "library": 0}
+        self._images_done = self._queries_done = 0
+        self._recent: deque[tuple[float, int]] = deque()
         self._done_lock = threading.Lock()
+        self._inline_until = 0.0
+        self._outage = Outage()
         self._started_at = time.time()
         self._host = socket.gethostname()
         self.name = f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._queue = JobQueue(
-            settings.redis_address, lease_s=settings.lease_s, result_ttl_s=settings.result_ttl_s
+            settings.redis_address,
+            lease_s=settings.lease_s,
+            result_ttl_s=settings.result_ttl_s,
+            max_bytes=settings.queue_bytes,
         )
         self._consumers: list[str] = []
         self._spec = spec(DEFAULT_MODEL)
@@ -69,6 +84,8 @@ class ComputeServer:
         cores = os.cpu_count() or 1
         library = Extractor(self._spec, OnnxRuntime(graph, 1))
         query = Extractor(self._spec, OnnxRuntime(graph, cores))
+        trial = Trial(self._spec, graph, self._limits, self._settings.feature_timeout)
+        attempts = Attempts(self._queue, trial, self.name, self._settings.max_deliveries)
         workers = self._settings.compute_workers
         log.info(
             "compute server %s: model %s, %d workers, redis %s",
@@ -77,8 +94,8 @@ class ComputeServer:
             workers,
             "configured" if self._settings.redis_configured else "default",
         )
-        threads = [self._thread("query", "query", query, _QUERIES_AT_ONCE)]
-        threads += [self._thread(f"library-{n}", "library", library, 1) for n in range(workers)]
+        threads = [self._thread("query", query, attempts, _QUERIES_AT_ONCE)]
+        threads += [self._thread(f"library-{n}", library, attempts, 1) for n in range(workers)]
         # Registered only now that jobs can be done at once.
         keeper = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
         keeper.start()
@@ -87,40 +104,53 @@ class ComputeServer:
         for thread in threads:
             thread.join()
         keeper.join()
+        attempts.close()
         self._say_goodbye()
 
     def _thread(
-        self, lane: str, stream: Stream, extractor: Extractor, count: int
+        self, lane: str, extractor: Extractor, attempts: Attempts, count: int
     ) -> threading.Thread:
         consumer = f"{self.name}-{lane}"
         self._consumers.append(consumer)
         return threading.Thread(
-            target=self._work, args=(stream, consumer, extractor, count), name=lane, daemon=True
+            target=self._work, args=(consumer, extractor, attempts, count), name=lane, daemon=True
         )
 
-    def _work(self, stream: Stream, consumer: str, extractor: Extractor, count: int) -> None:
+    @property
+    def _by_path(self) -> bool:
+        return time.monotonic() >= self._inline_until
+
+    def _streams(self, count: int) -> Sequence[Stream]:
+        """Where a lane looks for jobs: the query lane takes several at once, the others one."""
+        if count > 1:
+            return ("query",)
+        return ("library", "inline") if self._by_path else ("inline",)
+
+    def _work(self, consumer: str, extractor: Extractor, attempts: Attempts, count: int) -> None:
         backoff = Backoff(self._stop)
         reclaim_at = 0.0
+        lease_s = self._settings.lease_s
         decoders = ThreadPoolExecutor(os.cpu_count() or 1) if count > 1 else None
         while not self._stop.is_set():
             try:
-                leases = []
+                leases: list[Lease] = []
+                streams = self._streams(count)
                 if time.monotonic() >= reclaim_at:
-                    leases = self._queue.reclaim(stream, consumer, count=count)
+                    for stream in streams:
+                        leases += self._queue.reclaim(stream, consumer, count=count)
                     if leases:
-                        log.warning("took over %d %s jobs of a silent worker", len(leases), stream)
-                    reclaim_at = time.monotonic() + self._settings.lease_s / 3
+                        log.warning("took over %d jobs that were given back or silent", len(leases))
+                    else:
+                        reclaim_at = time.monotonic() + lease_s / 3
                 leases = leases or self._queue.lease(
-                    stream, consumer, count=count, block_s=min(_BLOCK_S, self._settings.lease_s / 3)
+                    streams, consumer, count=count, block_s=min(_BLOCK_S, lease_s / 3)
                 )
-                if backoff.failures:
-                    log.info("redis is back")
-                    backoff.reset()
+                self._outage.ended()
                 if leases:
-                    self._do(leases, extractor, decoders)
+                    self._do(leases, extractor, attempts, decoders)
+                backoff.reset()
             except RedisUnavailableError as error:
-                if backoff.failures == 0:
-                    log.warning("%s Trying again until it does.", error)
+                self._outage.began(error)
                 backoff.wait()
             except Exception:
                 # A worker thread must not die: the lease ends by itself and the job is retried.
@@ -130,68 +160,110 @@ class ComputeServer:
             decoders.shutdown()
 
     def _do(
-        self, leases: list[Lease], extractor: Extractor, decoders: ThreadPoolExecutor | None
+        self,
+        leases: list[Lease],
+        extractor: Extractor,
+        attempts: Attempts,
+        decoders: ThreadPoolExecutor | None,
     ) -> None:
         with self._held_lock:
             self._held.update({lease.entry_id: lease for lease in leases})
-        started = time.monotonic()
         try:
-            results = self._results(leases, extractor, decoders)
-            for lease, result in zip(leases, results):
-                if lease.stream == "library":
-                    # Told before the result is, so that whoever has the result can rely on it.
+            together = [lease for lease in leases if not attempts.suspicious(lease)]
+            try:
+                results = self._results(together, extractor, decoders) if together else []
+            except RedisUnavailableError:
+                raise
+            except Exception as error:
+                # Not of one picture: those are results. The model, memory, the machine.
+                for lease in together:
+                    attempts.again(lease, error)
+                results = []
+            for lease, result in zip(together, results):
+                self._deliver(lease, result)
+            for lease in leases:
+                if attempts.suspicious(lease) and attempts.apart(lease):
                     self._count(lease)
-                    self._queue.register(self._info())
-                if self._queue.deliver(lease, result):
-                    if lease.stream == "query":
-                        self._count(lease)
-                    log.debug(
-                        "job %s: %d images in %.0f ms",
-                        lease.job.job_id,
-                        len(lease.job.items),
-                        (time.monotonic() - started) * 1000,
-                    )
-                else:
-                    log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
         finally:
             with self._held_lock:
                 for lease in leases:
                     self._held.pop(lease.entry_id, None)
 
+    def _deliver(self, lease: Lease, result: JobResult) -> None:
+        if lease.stream == "library" and result.items:
+            unseen = [item.error is not None and item.error.code in UNSEEN for item in result.items]
+            if all(unseen) and self._by_path:
+                log.warning(
+                    "the files of job %s cannot be read here (%s); for %.0f s this server takes "
+                    "only jobs that carry the pictures",
+                    lease.job.job_id,
+                    lease.job.items[0].name,
+                    _INLINE_FOR_S,
+                )
+                self._inline_until = time.monotonic() + _INLINE_FOR_S
+        if lease.stream != "query":
+            # Told before the result is, so that whoever has the result can rely on it.
+            self._count(lease)
+            with contextlib.suppress(RedisUnavailableError):
+                self._queue.servers.register(self._info())
+        if self._delivered(lease, result):
+            log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
+            if lease.stream == "query":
+                self._count(lease)
+        else:
+            log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
+
+    def _delivered(self, lease: Lease, result: JobResult) -> bool:
+        """Deliver, waiting for a Redis that is away: the work is not to be lost for that."""
+        backoff = Backoff(self._stop)
+        while True:
+            try:
+                return self._queue.deliver(lease, result)
+            except RedisUnavailableError as error:
+                if self._stop.is_set():
+                    raise
+                self._outage.began(error)
+                backoff.wait()
+
     def _count(self, lease: Lease) -> None:
+        images = len(lease.job.items)
         with self._done_lock:
-            self._done[lease.stream] += len(lease.job.items)
+            if lease.stream == "query":
+                self._queries_done += images
+                return
+            self._images_done += images
+            self._recent.append((time.monotonic(), images))
+
+    def _rate(self) -> float:
+        """Pictures of datasets per second, over the last seconds."""
+        now = time.monotonic()
+        with self._done_lock:
+            while self._recent and self._recent[0][0] < now - _RATE_OVER_S:
+                self._recent.popleft()
+            return sum(images for _, images in self._recent) / _RATE_OVER_S
 
     def _results(
         self, leases: list[Lease], extractor: Extractor, decoders: ThreadPoolExecutor | None
     ) -> list[JobResult]:
         """One result for each lease, from one batch over all of them."""
         mapper: Callable[..., object] = decoders.map if decoders and len(leases) > 1 else map
-        items = [
-            item
-            for lease in leases
-            if lease.job.model_id == extractor.spec.model_id
-            for item in lease.job.items
-        ]
-        error: FutuError | None = None
-        try:
-            loaded = list(mapper(lambda item: load(item, self._limits, extractor), items))  # type: ignore[call-overload]
-            done = infer(loaded, extractor)
-        except FutuError as failure:
-            log.error("%d images failed together: %s", len(items), failure)
-            error, done = failure, []
-        remaining = iter(done)
+        ours = extractor.spec.model_id
+        items = [item for lease in leases if lease.job.model_id == ours for item in lease.job.items]
+        loaded = list(mapper(lambda item: load(item, self._limits, extractor), items))  # type: ignore[call-overload]
+        remaining = iter(infer(loaded, extractor))
         results = []
         for lease in leases:
-            job, failed = lease.job, error
-            if job.model_id != extractor.spec.model_id:
-                failed = JobFailedError(
-                    f"The job wants model {job.model_id}; this compute server has "
-                    f"{extractor.spec.model_id}. Run the same version of Futu everywhere."
+            job = lease.job
+            if job.model_id != ours:
+                error = JobFailedError(
+                    f"The job wants model {job.model_id}; this compute server has {ours}. Run "
+                    "the same version of Futu everywhere."
                 )
-            own = [] if failed else [next(remaining) for _ in job.items]
-            wire_error = ItemError.of(failed) if failed else None
-            results.append(JobResult(job.job_id, job.model_id, self.name, own, wire_error))
+                failed = ItemError.of(error)
+                results.append(JobResult(job.job_id, job.model_id, self.name, [], failed))
+                continue
+            own = [next(remaining) for _ in job.items]
+            results.append(JobResult(job.job_id, job.model_id, self.name, own))
             for item, result in zip(job.items, own):
                 if result.error is not None:
                     log.warning("job %s: %s", job.job_id, result.error.message or item.name)
@@ -205,7 +277,7 @@ class ComputeServer:
             if self._stop.is_set() and not held:
                 return
             try:
-                self._queue.register(self._info())
+                self._queue.servers.register(self._info())
                 for lease in held:
                     self._queue.heartbeat(lease)
             except FutuError as error:
@@ -222,15 +294,18 @@ class ComputeServer:
             model_ids=[self._spec.model_id],
             workers=self._settings.compute_workers,
             started_at=self._started_at,
-            images_done=self._done["library"],
-            queries_done=self._done["query"],
+            images_done=self._images_done,
+            queries_done=self._queries_done,
             version=__version__,
+            images_per_s=round(self._rate(), 1),
+            by_path=self._by_path,
         )
 
     def _say_goodbye(self) -> None:
         try:
-            self._queue.unregister(self.name, self._consumers)
+            self._queue.servers.unregister(self.name)
+            self._queue.retire(self._consumers)
         except FutuError as error:
             log.debug("could not unregister: %s", error)
         self._queue.close()
-        log.info("compute server %s stopped after %d images", self.name, sum(self._done.values()))
+        log.info("compute server %s stopped after %d images", self.name, self._images_done)

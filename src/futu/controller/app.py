@@ -9,9 +9,9 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from futu.controller import access
-from futu.controller.routes import compute, datasets, files, page, search, status
+from futu.controller.routes import builds, compute, datasets, files, jobs, page, search, status
 from futu.controller.service import Controller
-from futu.errors import FutuError
+from futu.errors import FutuError, QueueFullError
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (compute, datasets, files, page, search, status):
+    for module in (builds, compute, datasets, files, jobs, page, search, status):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request
@@ -79,7 +79,10 @@ def _body(message: str, code: str, details: object, status: int) -> tuple[Respon
 def _our_error(error: FutuError) -> tuple[Response, int]:
     if error.status >= 500:
         log.warning("%s %s: %s", request.method, request.path, error)
-    return _body(error.message, error.code, error.details, error.status)
+    response, status = _body(error.message, error.code, error.details, error.status)
+    if isinstance(error, QueueFullError):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response, status
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int]:

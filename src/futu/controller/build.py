@@ -6,9 +6,20 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from futu.catalogue.records import BuildRecord, DatasetRecord
-from futu.catalogue.schema import BUILDING, DONE, PENDING
+from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
+from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
 from futu.jobs.message import ImageItem, Job
+
+WAITING = "Waiting: "
+"""How the message of a build begins that cannot go on by itself."""
+
+
+class BuildStoppedError(Exception):
+    """The controller is shutting down; the build goes on at its next start."""
+
+
+class BuildCancelledError(Exception):
+    """Somebody has asked for the build to end."""
 
 
 @dataclass
@@ -19,26 +30,61 @@ class Counted:
     files: int
 
 
-class Build:
-    """One build under way. ``lock`` guards the counts and what is outstanding."""
+@dataclass
+class Sent:
+    """A job whose result has not come.
 
-    def __init__(self, dataset: DatasetRecord, record: BuildRecord) -> None:
+    Attributes:
+        job: without the bytes of its pictures.
+        size: bytes of pictures that it carries in Redis.
+    """
+
+    job: Job
+    size: int = 0
+
+
+class Build:
+    """One build under way. ``lock`` guards the counts and what is outstanding.
+
+    Attributes:
+        outstanding: jobs under way, by id.
+        resend: contents that a compute server could not read; they are to travel as bytes.
+        suspects: jobs that Redis did not know at the last look.
+        retry_failed: whether files that have failed before are tried again.
+        cancelled: whether it is to end.
+    """
+
+    def __init__(
+        self, dataset: DatasetRecord, record: BuildRecord, *, retry_failed: bool = False
+    ) -> None:
         self.dataset = dataset
         self.record = record
+        self.retry_failed = retry_failed
         self.lock = threading.Condition()
-        self.outstanding: dict[str, Job] = {}
+        self.outstanding: dict[str, Sent] = {}
         self.counted: dict[bytes, Counted] = {}
+        self.resend: list[ImageItem] = []
         self.suspects: set[str] = set()
         self.scanned = False
+        self.cancelled = False
 
-    def credit(self, content_hash: bytes, ok: bool) -> None:
+    def cancel(self) -> None:
+        """Ask the build to end."""
+        with self.lock:
+            self.cancelled = True
+            self.lock.notify_all()
+
+    def credit(self, outcome: Outcome) -> None:
         """A content has come to its end. Called with ``lock`` held; a repeat changes nothing."""
-        counted = self.counted.pop(content_hash, None)
-        if counted is not None:
-            if ok:
-                self.record.added += counted.files
-            else:
-                self.record.failed += counted.files
+        counted = self.counted.pop(outcome.content_hash, None)
+        if counted is None:
+            return
+        if outcome.vector is not None:
+            self.record.added += counted.files
+        elif outcome.quarantined:
+            self.record.quarantined += counted.files
+        else:
+            self.record.failed += counted.files
 
 
 def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, Any]:
@@ -69,7 +115,9 @@ def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, A
         message = record.message or f"{current} of {total} images, {record.failed} failed."
     return {
         "progress": percent,
-        "status": status,
+        # The front ends know four; whoever waits for the end is to stop at a cancelled one too.
+        "status": ERROR if status == CANCELLED else status,
+        "state": status,
         "current": current,
         "total": total,
         "message": message,
@@ -77,6 +125,7 @@ def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, A
         "unchanged": record.unchanged,
         "reused": record.reused,
         "failed": record.failed,
+        "quarantined": record.quarantined,
         "missing": record.missing,
         "build_id": record.id,
     }

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
 from futu.controller.ingest import Ingest
-from futu.errors import UnavailableError
+from futu.errors import RedisUnavailableError
 from futu.index.live import LiveIndex
-from futu.jobs.connection import Backoff
-from futu.jobs.message import ImageItem, ItemResult
+from futu.jobs.connection import Backoff, Outage
+from futu.jobs.message import UNSEEN, ImageItem, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
 
 log = logging.getLogger(__name__)
@@ -48,22 +49,20 @@ class Collector:
             self._thread.join()
 
     def _run(self) -> None:
-        backoff = Backoff(self._stop)
+        backoff, outage = Backoff(self._stop), Outage()
         save_at = time.monotonic() + _SAVE_EVERY_S
         while not self._stop.is_set():
             try:
                 finished = self._queue.done(_DONE_AT_ONCE, _BLOCK_S)
-                if backoff.failures:
-                    log.info("redis is back")
-                    backoff.reset()
+                outage.ended()
+                backoff.reset()
                 if finished:
                     self._collect(finished)
                 if time.monotonic() >= save_at:
                     self._live.save()
                     save_at = time.monotonic() + _SAVE_EVERY_S
-            except UnavailableError as error:
-                if backoff.failures == 0:
-                    log.warning("%s Trying again until it does.", error)
+            except RedisUnavailableError as error:
+                outage.began(error)
                 backoff.wait()
             except Exception:
                 # The results stay in Redis and are taken again; a full disk may be mended.
@@ -72,43 +71,32 @@ class Collector:
 
     def _collect(self, finished: list[Done]) -> None:
         for done in finished:
-            if done.result is None:
+            result = done.result
+            if result is None:
                 log.warning("the result of job %s has expired; it will be done again", done.job_id)
                 continue
             build = self._ingest.build_of(done.job_id)
             if build is None:
                 # A repeat, or enqueued by a controller that is gone: vectors speak for
                 # themselves, failures are found again by the next build.
-                self._store(done, [])
+                self._store(result, [o for o in _vectors(result) if o.vector is not None])
                 continue
             with build.lock:
-                job = build.outstanding.get(done.job_id)
-                for outcome in self._store(done, job.items if job else []):
-                    build.credit(outcome.content_hash, outcome.vector is not None)
+                sent = build.outstanding.get(done.job_id)
+                if sent is None:
+                    outcomes = _vectors(result)
+                else:
+                    outcomes = _outcomes(sent.job, result)
+                    outcomes, unseen = _sift(sent.job, outcomes)
+                    build.resend += unseen
+                self._store(result, outcomes)
+                for outcome in outcomes:
+                    build.credit(outcome)
                 build.outstanding.pop(done.job_id, None)
                 build.lock.notify_all()
         self._queue.forget_done(finished)
 
-    def _store(self, done: Done, items: list[ImageItem]) -> list[Outcome]:
-        result = done.result
-        if result is None:
-            return []
-        if result.error is not None:
-            outcomes = [
-                Outcome(item.content_hash, error_code=result.error.code, error=result.error.message)
-                for item in items
-                if item.content_hash is not None
-            ]
-        elif len(items) == len(result.items):
-            outcomes = [
-                _outcome(i.content_hash, r) for i, r in zip(items, result.items) if i.content_hash
-            ]
-        else:
-            outcomes = [
-                _outcome(r.content_hash, r)
-                for r in result.items
-                if r.content_hash is not None and r.error is None
-            ]
+    def _store(self, result: JobResult, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
             ids = self._catalogue.record(outcomes, result.model_id)
             good = [o for o in outcomes if o.vector is not None]
@@ -117,7 +105,40 @@ class Collector:
                     np.array([ids[o.content_hash] for o in good], np.int64),
                     np.stack([np.asarray(o.vector, np.float16) for o in good]),
                 )
-        return outcomes
+
+
+def _vectors(result: JobResult) -> list[Outcome]:
+    """The vectors of a result, by the content they were computed from."""
+    return [
+        _outcome(item.content_hash, item)
+        for item in result.items
+        if item.content_hash is not None and item.error is None
+    ]
+
+
+def _outcomes(job: Job, result: JobResult) -> list[Outcome]:
+    """What became of each content of a job."""
+    if result.error is None and len(job.items) == len(result.items):
+        pairs = zip(job.items, result.items)
+        return [_outcome(item.content_hash, own) for item, own in pairs if item.content_hash]
+    error = result.error
+    code, message = (error.code, error.message) if error else ("job_failed", "A wrong answer.")
+    return [
+        Outcome(item.content_hash, error_code=code, error=message)
+        for item in job.items
+        if item.content_hash is not None
+    ]
+
+
+def _sift(job: Job, outcomes: list[Outcome]) -> tuple[list[Outcome], list[ImageItem]]:
+    """Part what has come to its end from pictures that a server only could not read by path."""
+    if job.stream != "library":
+        return outcomes, []
+    unseen = {o.content_hash for o in outcomes if o.error_code in UNSEEN}
+    return (
+        [o for o in outcomes if o.content_hash not in unseen],
+        [item for item in job.items if item.content_hash in unseen],
+    )
 
 
 def _outcome(wanted: bytes, result: ItemResult) -> Outcome:

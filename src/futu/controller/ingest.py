@@ -1,47 +1,36 @@
 """Builds: a dataset's folder is scanned, its new contents become jobs, their results are counted.
 
 Rows are committed as pending before their job is enqueued, and a job carries each content once,
-however many files have it. What Redis forgets is noticed (a job that is neither on the stream nor
-done) and enqueued again; what a controller that died had enqueued is taken over by the next.
+however many files have it. What a controller that died had enqueued is taken over by the next.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from futu.catalogue.records import DatasetRecord, KnownFile, ScannedFile
-from futu.catalogue.schema import BUILDING, DONE, ERROR, FAILED, MISSING, PENDING, READY
+from futu.catalogue.records import BuildRecord, DatasetRecord
+from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, Counted, describe
-from futu.errors import FutuError, QueueFullError, UnavailableError
-from futu.images.folder import FoundFile, ImageRoots, display, hash_file, walk
+from futu.controller.build import Build, BuildCancelledError, BuildStoppedError, describe
+from futu.controller.dispatch import Dispatch
+from futu.controller.scan import Scan
+from futu.errors import FutuError, UnavailableError
+from futu.images.decode import DecodeLimits
+from futu.images.folder import ImageRoots
 from futu.index.live import LiveIndex
-from futu.jobs.connection import Backoff
-from futu.jobs.message import ImageItem, Job, new_job_id
 from futu.jobs.streams import JobQueue
 
 log = logging.getLogger(__name__)
 
-PERMANENT_ERRORS = frozenset({"not_an_image", "cannot_decode"})
-"""A file that failed so is tried again only when it has changed."""
-
-_SCAN_CHUNK = 256
-_WINDOW_JOBS = 24
-_STALL_CHECK_S = 2.0
 _BUILDS_AT_ONCE = 2
-
-
-class BuildStoppedError(Exception):
-    """The controller is shutting down; the build goes on at its next start."""
+_SWEEP_EVERY_S = 60.0
+_AFTER_ERROR = timedelta(minutes=10)
 
 
 class Ingest:
@@ -57,38 +46,57 @@ class Ingest:
         queue: JobQueue,
         roots: ImageRoots,
         live: LiveIndex,
+        limits: DecodeLimits,
         *,
         batch_size: int,
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
-        self._roots = roots
         self._live = live
-        self._batch_size = batch_size
         self._stop = threading.Event()
+        self._scan = Scan(catalogue, roots)
+        self._dispatch = Dispatch(catalogue, queue, limits, batch_size, self._stop)
         self._lock = threading.Lock()
         self._builds: dict[int, Build] = {}
-        self._adopted: dict[bytes, Job] = {}
         self._pool = ThreadPoolExecutor(_BUILDS_AT_ONCE, thread_name_prefix="build")
+        self._sweeper = threading.Thread(target=self._sweep_on, name="sweep", daemon=True)
         self.index_lock = threading.Lock()
 
-    def start(self, dataset: DatasetRecord) -> Build:
+    def start(self, dataset: DatasetRecord, *, retry_failed: bool = False) -> Build:
         """Begin a build, or return the one under way."""
         with self._lock:
             running = self._builds.get(dataset.id)
             if running is not None:
                 return running
             record = self._catalogue.start_build(dataset.id, self._live.model_id)
-            build = self._builds[dataset.id] = Build(dataset, record)
+            build = Build(dataset, record, retry_failed=retry_failed)
+            self._builds[dataset.id] = build
             self._pool.submit(self._run, build)
             return build
+
+    def cancel(self, dataset: DatasetRecord) -> bool:
+        """Ask the build of a dataset to end; False when there is none under way.
+
+        What it has done stays; the next build goes on from there.
+        """
+        with self._lock:
+            build = self._builds.get(dataset.id)
+        if build is None:
+            return False
+        build.cancel()
+        return True
 
     def resume(self) -> None:
         """Take over what an earlier controller left: its jobs and its builds."""
         try:
-            for job in self._queue.unfinished("library"):
+            for _, job in self._queue.unfinished("library"):
                 if job.collect and job.model_id == self._live.model_id:
-                    self._adopted.update({i.content_hash: job for i in job.items if i.content_hash})
+                    self._scan.adopted.update(
+                        {item.content_hash: job for item in job.items if item.content_hash}
+                    )
+            for entry_id, job in self._queue.unfinished("inline"):
+                if job.collect:
+                    self._queue.withdraw(job, entry_id)
         except FutuError as error:
             log.debug("no jobs to take over: %s", error)
         datasets = set()
@@ -100,6 +108,7 @@ class Ingest:
         for dataset_id in sorted(datasets):
             log.info("continuing the interrupted build of dataset %d", dataset_id)
             self.start(self._catalogue.dataset(dataset_id))
+        self._sweeper.start()
 
     def stop(self) -> None:
         """Stop all builds where they are."""
@@ -124,14 +133,53 @@ class Ingest:
             return describe(build.record, scanned=build.scanned)
         return describe(self._catalogue.last_build(dataset.id))
 
+    def described(self, records: Sequence[BuildRecord]) -> list[dict[str, Any]]:
+        """Builds as ``progress`` describes them; those under way as they are now."""
+        with self._lock:
+            running = {build.record.id: build for build in self._builds.values()}
+        return [
+            describe(running[r.id].record, scanned=running[r.id].scanned)
+            if r.id in running
+            else describe(r)
+            for r in records
+        ]
+
+    # --- the sweep -------------------------------------------------------------------------
+
+    def _sweep_on(self) -> None:
+        while not self._stop.wait(_SWEEP_EVERY_S):
+            try:
+                self.sweep()
+            except Exception:
+                log.exception("the sweep failed; again in %.0f s", _SWEEP_EVERY_S)
+
+    def sweep(self) -> None:
+        """Build datasets again whose images wait for a vector though nobody is at it.
+
+        A build that was cancelled stays so, and one that failed is left alone for a while.
+        """
+        for dataset_id in self._catalogue.unfinished_datasets():
+            with self._lock:
+                if dataset_id in self._builds:
+                    continue
+            last = self._catalogue.last_build(dataset_id)
+            if last is not None and last.state == CANCELLED:
+                continue
+            failed = last.finished_at if last is not None and last.state == ERROR else None
+            if failed is not None and datetime.now(UTC) - failed < _AFTER_ERROR:
+                continue
+            dataset = self._catalogue.dataset(dataset_id)
+            log.warning("images of %s were left waiting; building it again", dataset.name)
+            self.start(dataset)
+
     # --- one build -------------------------------------------------------------------------
 
     def _run(self, build: Build) -> None:
         name, record = build.dataset.name, build.record
         started = time.monotonic()
         try:
-            self._scan(build)
-            self._await_outstanding(build)
+            self._scan.run(build, lambda items: self._dispatch.send(build, items))
+            self._dispatch.finish(build)
             with self.index_lock:
                 self._live.level(
                     self._catalogue.searchable_vector_ids(self._live.model_id),
@@ -139,15 +187,14 @@ class Ingest:
                 )
             self._live.save()
             record.state = DONE
-            record.message = (
-                f"{record.total} images: {record.added} new, {record.reused} known by content, "
-                f"{record.unchanged} unchanged, {record.failed} failed, {record.missing} gone."
-            )
+            record.message = _summary(record)
             log.info(
                 "build of %s done in %.1f s: %s", name, time.monotonic() - started, record.message
             )
         except BuildStoppedError:
             log.info("build of %s stopped at %d of %d", name, record.current, record.total)
+        except BuildCancelledError:
+            self._cancelled(build)
         except FutuError as error:
             record.state, record.message = ERROR, error.message
             log.error("build of %s failed: %s", name, error)
@@ -161,156 +208,22 @@ class Ingest:
             with self._lock:
                 self._builds.pop(build.dataset.id, None)
 
-    def _scan(self, build: Build) -> None:
-        dataset = build.dataset
-        folder = self._roots.resolve(dataset.folder)
-        files = list(walk(folder, self._roots))
-        known = self._catalogue.known_files(dataset.id, build.record.model_id)
-        with build.lock:
-            build.record.total = len(files)
-            build.scanned = True
-        self._catalogue.save_build(build.record)
-        log.info("build of %s: %d images in %s", dataset.name, len(files), display(folder))
-        waiting: list[ImageItem] = []
-        for start in range(0, len(files), _SCAN_CHUNK):
-            waiting += self._take(build, folder, files[start : start + _SCAN_CHUNK], known)
-            while len(waiting) >= self._batch_size:
-                self._enqueue(build, waiting[: self._batch_size])
-                del waiting[: self._batch_size]
-        if waiting:
-            self._enqueue(build, waiting)
-        seen = {file.path for file in files}
-        gone = [k.id for path, k in known.items() if path not in seen and k.state != MISSING]
-        if gone:
-            self._catalogue.mark_missing(gone)
-            build.record.missing = len(gone)
-
-    def _take(
-        self,
-        build: Build,
-        folder: Path,
-        files: Sequence[FoundFile],
-        known: dict[str, KnownFile],
-    ) -> list[ImageItem]:
-        """Write the rows of new and changed files; return the contents that need a vector."""
-        if self._stop.is_set():
-            raise BuildStoppedError
+    def _cancelled(self, build: Build) -> None:
         record = build.record
-        changed: list[ScannedFile] = []
-        unchanged = failed = 0
-        for file in files:
-            row = known.get(file.path)
-            same = row is not None and (row.size, row.mtime_ns) == (file.size, file.mtime_ns)
-            if same and row and row.state == READY and row.vector_id is not None:
-                unchanged += 1
-            elif same and row and row.state == FAILED and row.error_code in PERMANENT_ERRORS:
-                failed += 1
-            else:
-                changed.append(_hashed(folder, file))
-        hashes = [f.content_hash for f in changed if f.content_hash is not None]
-        items: list[ImageItem] = []
-        with build.lock:
-            # The collector holds this lock while it records: a content is either already in
-            # the catalogue, or still counted here, never between the two.
-            there = self._catalogue.vector_ids(hashes, record.model_id)
-            rows: list[ScannedFile] = []
-            for scanned in changed:
-                digest = scanned.content_hash
-                if digest is None:
-                    rows.append(scanned)
-                    failed += 1
-                elif digest in there:
-                    rows.append(replace(scanned, state=READY))
-                    record.reused += 1
-                else:
-                    rows.append(scanned)
-                    if digest in build.counted:
-                        build.counted[digest].files += 1
-                        continue
-                    path = os.path.join(folder, scanned.path)
-                    item = ImageItem(
-                        path=os.fsencode(path), content_hash=digest, name=display(scanned.path)
-                    )
-                    build.counted[digest] = Counted(item, 1)
-                    adopted = self._adopted.pop(digest, None)
-                    if adopted is not None:
-                        build.outstanding[adopted.job_id] = adopted
-                    else:
-                        items.append(item)
-            self._catalogue.write_files(build.dataset.id, rows)
-            record.unchanged += unchanged
-            record.failed += failed
-        return items
-
-    def _enqueue(self, build: Build, items: Sequence[ImageItem]) -> None:
-        job = Job(new_job_id(), "library", build.record.model_id, list(items), collect=True)
-        with build.lock:
-            while len(build.outstanding) >= _WINDOW_JOBS and not self._stop.is_set():
-                if not build.lock.wait(_STALL_CHECK_S):
-                    self._enqueue_lost(build)
-            build.outstanding[job.job_id] = job
-        self._send(build, job)
-
-    def _send(self, build: Build, job: Job) -> None:
-        backoff = Backoff(self._stop)
-        while not self._stop.is_set():
-            try:
-                self._queue.enqueue(job)
-                if backoff.failures:
-                    build.record.message = ""
-                return
-            except (UnavailableError, QueueFullError) as error:
-                if backoff.failures == 0:
-                    build.record.message = f"Waiting: {error.message}"
-                    log.warning("build of %s waits: %s", build.dataset.name, error)
-                backoff.wait()
-        raise BuildStoppedError
-
-    def _await_outstanding(self, build: Build) -> None:
-        with build.lock:
-            while build.outstanding:
-                if self._stop.is_set():
-                    raise BuildStoppedError
-                if not build.lock.wait(_STALL_CHECK_S):
-                    self._enqueue_lost(build)
-
-    def _enqueue_lost(self, build: Build) -> None:
-        """Enqueue again what Redis lost; called with the build's lock, when nothing has come.
-
-        A job is lost when two checks in a row find it neither on the stream nor announced.
-        """
         try:
-            alive = {job.job_id for job in self._queue.unfinished("library")}
-            alive |= {done.job_id for done in self._queue.done(1000, 0.001) if done.result}
-            if not self._queue.servers():
-                build.record.message = (
-                    "Waiting: no compute server is running. Start one with ./start.sh compute."
-                )
-            elif build.record.message.startswith("Waiting"):
-                build.record.message = ""
-        except FutuError as error:
-            build.record.message = f"Waiting: {error.message}"
-            return
-        missing = set(build.outstanding) - alive
-        for job_id in missing & build.suspects:
-            log.warning("job %s was lost by Redis; enqueued again", job_id)
-            try:
-                self._queue.enqueue(build.outstanding[job_id])
-            except FutuError as error:
-                log.debug("not yet: %s", error)
-        build.suspects = missing - build.suspects
-
-
-def _hashed(folder: Path, file: FoundFile) -> ScannedFile:
-    """A file with its content hash, pending; or failed when it cannot be read."""
-    error, digest = file.error, None
-    if error is None:
-        try:
-            digest = hash_file(os.path.join(folder, file.path))
-        except FutuError as failure:
-            error = failure
-    if error is not None:
-        return ScannedFile(
-            file.path, file.size, file.mtime_ns, None, FAILED, error.code, error.message
+            self._dispatch.withdraw(build)
+        except UnavailableError as error:
+            log.warning("jobs of the cancelled build of %s stay: %s", build.dataset.name, error)
+        record.state = CANCELLED
+        record.message = (
+            f"Cancelled at {record.current} of {record.total} images. Index it again to go on."
         )
-    return ScannedFile(file.path, file.size, file.mtime_ns, digest, PENDING)
+        log.info("build of %s: %s", build.dataset.name, record.message)
+
+
+def _summary(record: BuildRecord) -> str:
+    aside = f", {record.quarantined} put aside" if record.quarantined else ""
+    return (
+        f"{record.total} images: {record.added} new, {record.reused} known by content, "
+        f"{record.unchanged} unchanged, {record.failed} failed{aside}, {record.missing} gone."
+    )

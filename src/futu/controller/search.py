@@ -50,7 +50,7 @@ class Search:
 
     def require_server(self) -> None:
         """Raises ``NoComputeServerError`` when no compute server with our model is alive."""
-        if not any(self.model_id in server.model_ids for server in self._queue.servers()):
+        if not any(self.model_id in server.model_ids for server in self._queue.servers.alive()):
             raise NoComputeServerError(
                 f"No compute server with the model {self.model_id} is running. Start one with "
                 "./start.sh compute."

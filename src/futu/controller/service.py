@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,12 +23,14 @@ from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
 from futu.index.live import LiveIndex
+from futu.jobs.admin import JobAdmin
 from futu.jobs.streams import JobQueue
 from futu.models.registry import DEFAULT_MODEL, spec
 
 log = logging.getLogger(__name__)
 
 _COUNT_CACHE_S = 60.0
+_MOST_DEAD = 100_000
 
 
 class Controller:
@@ -61,10 +64,19 @@ class Controller:
             model.dimension,
         )
         self.queue = JobQueue(
-            settings.redis_address, lease_s=settings.lease_s, result_ttl_s=settings.result_ttl_s
+            settings.redis_address,
+            lease_s=settings.lease_s,
+            result_ttl_s=settings.result_ttl_s,
+            max_bytes=settings.queue_bytes,
         )
+        self.jobs = JobAdmin(self.queue)
         self.ingest = Ingest(
-            self.catalogue, self.queue, self.roots, self.live, batch_size=settings.batch_size
+            self.catalogue,
+            self.queue,
+            self.roots,
+            self.live,
+            self.limits,
+            batch_size=settings.batch_size,
         )
         self.collector = Collector(self.catalogue, self.queue, self.ingest, self.live)
         self.search = Search(self.catalogue, self.queue, self.live, self.limits)
@@ -165,6 +177,31 @@ class Controller:
             if dataset.folder == str(real) and name in (None, dataset.name):
                 return dataset
         return self.catalogue.add_dataset(name or display(real.name), str(real))
+
+    def revive(self, entry_ids: Collection[str] | None = None) -> int:
+        """Try pictures again that were put aside; their datasets are built.
+
+        Args:
+            entry_ids: of dead letters, as ``JobAdmin.dead`` has them; None means all.
+
+        Returns:
+            How many dead letters were dealt with.
+        """
+        chosen = [
+            dead
+            for dead in self.jobs.dead(limit=_MOST_DEAD)
+            if entry_ids is None or dead.entry_id.decode() in entry_ids
+        ]
+        hashes = {
+            item.content_hash
+            for dead in chosen
+            for item in dead.letter.job.items
+            if item.content_hash is not None
+        }
+        for dataset_id in self.catalogue.revive(sorted(hashes)):
+            self.ingest.start(self.catalogue.dataset(dataset_id))
+        self.jobs.forget_dead([dead.entry_id for dead in chosen])
+        return len(chosen)
 
     def overview(self, dataset: DatasetRecord) -> tuple[int, str | None]:
         """For a dataset not indexed yet: its number of pictures and the first one's path.

@@ -10,6 +10,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+from redis.retry import Retry
 
 from futu.errors import RedisUnavailableError
 
@@ -31,6 +40,9 @@ def connect(url: str) -> redis.Redis:
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=SOCKET_TIMEOUT_S,
         health_check_interval=30,
+        # Once, at once: a connection that stood in the pool over a restart is dead at its first
+        # use. Everything beyond that waits where the caller can be told (see Backoff).
+        retry=Retry(NoBackoff(), 1),
     )
 
 
@@ -40,6 +52,37 @@ def masked(url: str) -> str:
     if parts.password is None:
         return url
     return url.replace(f":{parts.password}@", ":***@", 1)
+
+
+_REASONS: tuple[tuple[type[redis.RedisError], str, str], ...] = (
+    (
+        AuthenticationError,
+        "refuses the password",
+        "Set REDIS_PASSWORD (or REDIS_URL) to the server's",
+    ),
+    (NoPermissionError, "forbids a command", "Give Futu's Redis user all commands on all keys"),
+    (ReadOnlyError, "is a read-only replica", "Set REDIS_HOST to the primary"),
+    (BusyLoadingError, "is still loading its data", "Wait until it has"),
+    (OutOfMemoryError, "is out of memory", "Raise its maxmemory, or give Futu a Redis of its own"),
+)
+
+
+def _explained(error: redis.RedisError) -> tuple[str, str]:
+    """What is wrong with a server and what to do."""
+    for kind, what, remedy in _REASONS:
+        if isinstance(error, kind):
+            return what, remedy
+    text = str(error)
+    # Inside a script, and at a connection's first command, only the text tells.
+    if "OOM " in text:
+        return _REASONS[4][1:]
+    if "READONLY" in text:
+        return _REASONS[3][1:]
+    if "NOAUTH" in text or "WRONGPASS" in text:
+        return _REASONS[0][1:]
+    if isinstance(error, redis.ResponseError):
+        return "refused a command", "Give Futu a Redis database of its own"
+    return "does not answer", "Start it, or check REDIS_HOST, REDIS_PORT and REDIS_PASSWORD"
 
 
 @contextlib.contextmanager
@@ -52,11 +95,33 @@ def translated(url: str) -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
+        what, remedy = _explained(error)
         raise RedisUnavailableError(
-            f"Redis at {masked(url)} does not answer ({error}). Start it, or check REDIS_HOST, "
-            "REDIS_PORT and REDIS_PASSWORD.",
-            redis=masked(url),
+            f"Redis at {masked(url)} {what} ({error}). {remedy}.", redis=masked(url)
         ) from error
+
+
+class Outage:
+    """Tells the log once that Redis is away and once that it is back, for all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._down = False
+
+    def began(self, error: RedisUnavailableError) -> None:
+        """A thread cannot use Redis."""
+        with self._lock:
+            if not self._down:
+                log.warning("%s Trying again until it works.", error)
+            self._down = True
+
+    def ended(self) -> None:
+        """A thread has used Redis."""
+        if self._down:
+            with self._lock:
+                if self._down:
+                    log.info("redis is back")
+                self._down = False
 
 
 class Backoff:

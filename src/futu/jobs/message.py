@@ -13,11 +13,15 @@ import msgspec
 
 from futu.errors import FutuError, JobFailedError, from_code
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-Stream = Literal["query", "library"]
+Stream = Literal["query", "library", "inline"]
+"""Queries; pictures of datasets by path; pictures of datasets by bytes."""
+
+UNSEEN = frozenset({"missing_file", "unreadable", "changed"})
+"""Codes of errors that may only mean: this compute server does not see the controller's files."""
 
 
 class ImageItem(msgspec.Struct, omit_defaults=True):
@@ -56,6 +60,13 @@ class Job(msgspec.Struct):
     items: list[ImageItem]
     collect: bool = False
     schema_version: int = SCHEMA_VERSION
+
+    def without_data(self) -> Job:
+        """The same job without the bytes of its pictures."""
+        if all(item.data is None for item in self.items):
+            return self
+        items = [msgspec.structs.replace(item, data=None) for item in self.items]
+        return msgspec.structs.replace(self, items=items)
 
 
 class ItemError(msgspec.Struct):
@@ -112,8 +123,10 @@ class ServerInfo(msgspec.Struct):
 
     Attributes:
         started_at: seconds since the epoch.
-        images_done: pictures of library jobs since its start.
+        images_done: pictures of datasets since its start.
         queries_done: pictures of queries since its start.
+        images_per_s: pictures of datasets in the last seconds, per second.
+        by_path: whether it reads the datasets' files itself; if not, it wants their bytes.
     """
 
     server: str
@@ -125,6 +138,24 @@ class ServerInfo(msgspec.Struct):
     images_done: int = 0
     queries_done: int = 0
     version: str = ""
+    images_per_s: float = 0.0
+    by_path: bool = True
+
+
+class DeadLetter(msgspec.Struct):
+    """A picture that no worker survived.
+
+    Attributes:
+        job: the job it was in, with this picture alone and without its bytes.
+        reason: what happened, each time.
+        server: who gave up.
+        died_at: seconds since the epoch.
+    """
+
+    job: Job
+    reason: str
+    server: str
+    died_at: float
 
 
 def new_job_id() -> str:

@@ -1,10 +1,11 @@
 """The job queue: Redis Streams with one consumer group.
 
-A job waits on the stream ``query`` or ``library``. A worker *leases* it (XREADGROUP), keeps the
-lease alive by heartbeats (XCLAIM JUSTID resets the idle time), and delivers the result in one
-atomic step: reply on ``result:<job_id>`` with a TTL, acknowledge, delete from the stream. A lease
-that has been silent for ``lease_s`` is taken over by another worker (XAUTOCLAIM); the first one's
-delivery is then refused, because the entry is no longer in its name.
+A job waits on the stream ``query``, ``library`` or ``inline``. A worker *leases* it (XREADGROUP)
+and takes its lock, keeps the lease alive by heartbeats (XCLAIM JUSTID resets the idle time), and
+delivers the result in one atomic step: reply on ``result:<job_id>`` with a TTL, acknowledge,
+delete from the stream, unlock. A lease that has been silent for ``lease_s`` is taken over by
+another worker (XAUTOCLAIM); the first one's delivery is then refused, because the entry is no
+longer in its name.
 
 A result that nobody waits for is also announced on the stream ``futu:done``, which the collector
 reads from its start and deletes from after the catalogue has committed; a collector that dies in
@@ -13,46 +14,30 @@ between finds it there again.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import redis
 
-from futu.errors import JobFailedError, JobTimeoutError, QueueFullError
-from futu.jobs.connection import BLOCK_S, connect, translated
-from futu.jobs.message import Job, JobResult, ServerInfo, Stream, decode, encode
+from futu.errors import JobFailedError, JobTimeoutError, QueueFullError, RedisUnavailableError
+from futu.jobs import scripts
+from futu.jobs.connection import BLOCK_S, connect, masked, translated
+from futu.jobs.locks import JobLocks
+from futu.jobs.message import DeadLetter, Job, JobResult, Stream, decode, encode
+from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
+from futu.jobs.servers import ServerList
 
-GROUP = "compute"
-DONE_STREAM = "futu:done"
-SERVER_PREFIX = "futu:servers:"
-RESULT_PREFIX = "result:"
-STREAMS: tuple[Stream, ...] = ("query", "library")
-MAX_WAITING: dict[Stream, int] = {"query": 256, "library": 1024}
+log = logging.getLogger(__name__)
 
-_DELIVER = """
-local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
-if held.err or #held == 0 or held[1][2] ~= ARGV[3] then return 0 end
-redis.call('RPUSH', KEYS[2], ARGV[4])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
-if ARGV[6] ~= '' then redis.call('XADD', KEYS[3], '*', 'job_id', ARGV[6]) end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-redis.call('XDEL', KEYS[1], ARGV[2])
-return 1
-"""
+MAX_WAITING: dict[Stream, int] = {"query": 256, "library": 1024, "inline": 256}
+OLDEST_REDIS = (7, 0)
 
-_ENQUEUE = """
-if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return false end
-return redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
-"""
-
-_HEARTBEAT = """
-local held = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
-if held.err or #held == 0 or held[1][2] ~= ARGV[3] then return 0 end
-redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'IDLE', ARGV[4], 'JUSTID')
-return 1
-"""
+_LOCK_SHARE = 0.8
+"""Of the lease time: a lock is gone before another worker may take the job over."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +48,19 @@ class Lease:
         entry_id: its id in the stream.
         consumer: who holds it.
         job: the job itself.
+        deliveries: how often it was handed out, this time included.
     """
 
     stream: Stream
     entry_id: bytes
     consumer: str
     job: Job
+    deliveries: int = 1
+
+    @property
+    def owner(self) -> str:
+        """Whose the job's lock is."""
+        return f"{self.entry_id.decode()} {self.consumer}"
 
 
 @dataclass(frozen=True)
@@ -81,37 +73,72 @@ class Done:
 
 
 def _result_key(job_id: str) -> str:
-    return RESULT_PREFIX + job_id
+    return scripts.RESULT_PREFIX + job_id
 
 
 class JobQueue:
     """The queue as controller and compute servers use it. Safe for several threads.
 
-    Every method raises ``RedisUnavailableError`` when Redis does not answer.
+    Every method raises ``RedisUnavailableError`` when Redis does not answer or is too old.
 
     Args:
         url: of Redis.
         lease_s: silence after which a lease may be taken over, seconds.
         result_ttl_s: how long a result waits to be fetched, seconds.
+        max_bytes: the most that one stream may hold, bytes.
+
+    Attributes:
+        locks: the locks of jobs.
+        servers: the compute servers that are alive.
     """
 
-    def __init__(self, url: str, *, lease_s: float = 5.0, result_ttl_s: float = 600.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_s: float = 5.0,
+        result_ttl_s: float = 600.0,
+        max_bytes: int = 256 * 1024 * 1024,
+    ) -> None:
         self.url = url
         self.lease_s = lease_s
         self.result_ttl_s = result_ttl_s
-        self._redis = connect(url)
-        self._enqueue = self._redis.register_script(_ENQUEUE)
-        self._deliver = self._redis.register_script(_DELIVER)
-        self._heartbeat = self._redis.register_script(_HEARTBEAT)
+        self.max_bytes = max_bytes
+        self.redis = connect(url)
+        self.locks = JobLocks(self.redis, lease_s * _LOCK_SHARE)
+        self.servers = ServerList(self.redis, url, lease_s)
+        self._version_known = False
+        self._enqueue = self.redis.register_script(scripts.ENQUEUE)
+        self._deliver = self.redis.register_script(scripts.DELIVER)
+        self._touch = self.redis.register_script(scripts.TOUCH)
+        self._drop = self.redis.register_script(scripts.DROP)
+        self._heads = self.redis.register_script(scripts.HEADS)
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        self.redis.close()
 
     def ping(self) -> None:
-        """Ask Redis whether it is there."""
+        """Ask Redis whether it is there and recent enough."""
         with translated(self.url):
-            self._redis.ping()
+            self.redis.ping()
+        self._check_version()
+
+    def _check_version(self) -> None:
+        if self._version_known:
+            return
+        with translated(self.url):
+            facts: Any = self.redis.info("server")
+        version = str(facts["redis_version"])
+        if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+            oldest = ".".join(map(str, OLDEST_REDIS))
+            raise RedisUnavailableError(
+                f"Redis at {masked(self.url)} is version {version}; Futu needs {oldest} or "
+                "later, or any Valkey. Upgrade it, or set REDIS_HOST to another.",
+                redis=masked(self.url),
+                version=version,
+            )
+        self._version_known = True
 
     # --- the controller's side -------------------------------------------------------------
 
@@ -122,17 +149,21 @@ class JobQueue:
             The id of its entry.
 
         Raises:
-            QueueFullError: the stream is at its bound.
+            QueueFullError: the stream is at its bound, in jobs or in bytes.
         """
+        self._check_version()
         most = MAX_WAITING[job.stream]
+        fields = _fields(job)
+        size = sum(len(value) for value in fields[1::2])
         with translated(self.url):
-            added = self._enqueue(keys=[job.stream], args=[most, encode(job)])
+            added = self._enqueue(keys=[job.stream], args=[most, self.max_bytes, size, *fields])
         if not added:
             raise QueueFullError(
-                f"{most} {job.stream} jobs are waiting already. Try again in a moment, or start "
-                "more compute servers.",
+                f"The queue {job.stream} is full ({most} jobs, or {self.max_bytes:,} bytes). Try "
+                "again in a moment, or start more compute servers.",
                 stream=job.stream,
                 limit=most,
+                limit_bytes=self.max_bytes,
             )
         return bytes(added)
 
@@ -147,14 +178,10 @@ class JobQueue:
         key = _result_key(job.job_id)
         with translated(self.url):
             while (left := deadline - time.monotonic()) > 0:
-                reply: Any = self._redis.blpop([key], timeout=min(left, BLOCK_S))
+                reply: Any = self.redis.blpop([key], timeout=min(left, BLOCK_S))
                 if reply is not None:
                     return decode(reply[1], JobResult)
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.xack(job.stream, GROUP, entry_id)
-            pipe.xdel(job.stream, entry_id)
-            pipe.delete(key)
-            pipe.execute()
+        self.withdraw(job, entry_id)
         raise JobTimeoutError(
             f"No compute server answered within {timeout_s:g} s. They may be busy or stuck: see "
             "/health, or allow more time with FEATURE_TIMEOUT.",
@@ -162,16 +189,25 @@ class JobQueue:
             timeout_s=timeout_s,
         )
 
+    def withdraw(self, job: Job, entry_id: bytes) -> None:
+        """Take a job back, wherever it is; who is doing it will not be able to deliver."""
+        with translated(self.url):
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.xack(job.stream, GROUP, entry_id)
+            pipe.xdel(job.stream, entry_id)
+            pipe.delete(_result_key(job.job_id))
+            pipe.execute()
+
     def done(self, count: int, block_s: float = BLOCK_S) -> list[Done]:
         """Finished jobs not yet forgotten, oldest first; waits up to ``block_s`` for the first."""
         with translated(self.url):
-            reply: Any = self._redis.xread(
+            reply: Any = self.redis.xread(
                 {DONE_STREAM: "0"}, count=count, block=max(1, int(block_s * 1000))
             )
             if not reply:
                 return []
             entries = [(entry_id, fields[b"job_id"].decode()) for entry_id, fields in reply[0][1]]
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self.redis.pipeline(transaction=False)
             for _, job_id in entries:
                 pipe.lindex(_result_key(job_id), 0)
             found = pipe.execute()
@@ -183,141 +219,198 @@ class JobQueue:
     def forget_done(self, finished: Sequence[Done]) -> None:
         """Remove results that the catalogue now holds."""
         with translated(self.url):
-            pipe = self._redis.pipeline(transaction=True)
+            pipe = self.redis.pipeline(transaction=True)
             for entry in finished:
                 pipe.xdel(DONE_STREAM, entry.entry_id)
                 pipe.delete(_result_key(entry.job_id))
             pipe.execute()
 
-    def unfinished(self, stream: Stream) -> list[Job]:
-        """All jobs on a stream, waiting or leased."""
+    def unfinished(self, stream: Stream) -> list[tuple[bytes, Job]]:
+        """All jobs on a stream, waiting or leased, with their entries; without picture bytes."""
         with translated(self.url):
-            entries: Any = self._redis.xrange(stream)
-        return [decode(fields[b"job"], Job) for _, fields in entries]
+            heads: Any = self._heads(keys=[stream])
+        return [(entry_id, decode(head, Job)) for entry_id, head in heads]
 
     def depth(self) -> dict[str, int]:
         """How many jobs each stream holds, waiting or leased."""
         with translated(self.url):
-            pipe = self._redis.pipeline(transaction=False)
+            pipe = self.redis.pipeline(transaction=False)
             for stream in STREAMS:
                 pipe.xlen(stream)
             return dict(zip(STREAMS, pipe.execute(), strict=True))
 
-    def servers(self) -> list[ServerInfo]:
-        """The compute servers that are alive."""
-        with translated(self.url):
-            keys = list(self._redis.scan_iter(match=SERVER_PREFIX + "*", count=1000))
-            values: Any = self._redis.mget(keys) if keys else []
-        return [decode(value, ServerInfo) for value in values if value is not None]
-
     # --- the compute server's side ---------------------------------------------------------
 
-    def register(self, info: ServerInfo) -> None:
-        """Say that this compute server is alive; forgotten after ``lease_s`` without a repeat."""
-        with translated(self.url):
-            self._redis.set(
-                SERVER_PREFIX + info.server, encode(info), px=max(1000, int(self.lease_s * 1000))
-            )
-
-    def unregister(self, server: str, consumers: Sequence[str]) -> None:
-        """Say goodbye: the server and its consumers, which must hold no lease, are forgotten."""
-        with translated(self.url):
-            self._redis.delete(SERVER_PREFIX + server)
-            for stream in STREAMS:
-                for consumer in consumers:
-                    self._with_group(stream, lambda s=stream, c=consumer: self._drop_consumer(s, c))
-
-    def _drop_consumer(self, stream: Stream, consumer: str) -> None:
-        # Deleting a consumer drops what it holds from the pending list: only when it is empty.
-        held: Any = self._redis.xpending_range(stream, GROUP, "-", "+", 1, consumername=consumer)
-        if not held:
-            self._redis.xgroup_delconsumer(stream, GROUP, consumer)
-
     def lease(
-        self, stream: Stream, consumer: str, *, count: int = 1, block_s: float = 0.0
+        self,
+        streams: Stream | Sequence[Stream],
+        consumer: str,
+        *,
+        count: int = 1,
+        block_s: float = 0.0,
     ) -> list[Lease]:
-        """Take jobs nobody holds, waiting up to ``block_s`` (0: not at all) for the first."""
+        """Take jobs nobody holds, waiting up to ``block_s`` (0: not at all) for the first.
+
+        Args:
+            streams: where to look.
+            consumer: for whom.
+            count: the most to take from each stream.
+            block_s: seconds.
+        """
+        names: Sequence[Stream] = [streams] if isinstance(streams, str) else streams
+        self._check_version()
         block = max(1, int(block_s * 1000)) if block_s > 0 else None
         with translated(self.url):
-            reply: Any = self._with_group(
-                stream,
-                lambda: self._redis.xreadgroup(
-                    GROUP, consumer, {stream: ">"}, count=count, block=block
+            reply: Any = self._with_groups(
+                names,
+                lambda: self.redis.xreadgroup(
+                    GROUP, consumer, dict.fromkeys(names, ">"), count=count, block=block
                 ),
             )
-        return self._leases(stream, consumer, reply[0][1] if reply else [])
+            return [
+                lease
+                for stream, entries in reply or []
+                for lease in self._leases(stream.decode(), consumer, entries)
+            ]
 
     def reclaim(self, stream: Stream, consumer: str, *, count: int = 1) -> list[Lease]:
         """Take over jobs whose holder has been silent for ``lease_s``."""
+        self._check_version()
         with translated(self.url):
-            reply: Any = self._with_group(
-                stream,
-                lambda: self._redis.xautoclaim(
+            reply: Any = self._with_groups(
+                [stream],
+                lambda: self.redis.xautoclaim(
                     stream, GROUP, consumer, int(self.lease_s * 1000), "0-0", count=count
                 ),
             )
-        return self._leases(stream, consumer, reply[1])
+            return self._leases(stream, consumer, reply[1], again=True)
 
     def heartbeat(self, lease: Lease) -> bool:
-        """Keep a lease alive. False when it is no longer ours."""
+        """Keep a lease and its lock alive. False when it is no longer ours."""
         with translated(self.url):
-            return bool(self._touch(lease, idle_ms=0))
+            if not self._silence(lease, 0):
+                return False
+            self.locks.extend_lock(lease.job.job_id, lease.owner)
+        return True
 
-    def release(self, lease: Lease) -> bool:
-        """Give a job back so that any worker's next ``reclaim`` takes it."""
+    def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
+        """Give a job back: any worker's ``reclaim`` takes it ``delay_s`` (<= ``lease_s``) on."""
+        silent_s = self.lease_s - min(delay_s, self.lease_s)
         with translated(self.url):
-            return bool(self._touch(lease, idle_ms=int(self.lease_s * 1000) + 1))
+            self.locks.release_lock(lease.job.job_id, lease.owner)
+            return self._silence(lease, int(silent_s * 1000) + 1)
 
-    def deliver(self, lease: Lease, result: JobResult) -> bool:
-        """Send the result and acknowledge, in one atomic step.
+    def deliver(self, lease: Lease, result: JobResult, dead: Sequence[DeadLetter] = ()) -> bool:
+        """Send the result, bury the dead and acknowledge, in one atomic step.
 
         Returns:
             False when the lease was lost: the result is dropped and nothing changes.
         """
+        job_id = lease.job.job_id
         with translated(self.url):
             delivered = self._deliver(
-                keys=[lease.stream, _result_key(lease.job.job_id), DONE_STREAM],
+                keys=[
+                    lease.stream,
+                    _result_key(job_id),
+                    DONE_STREAM,
+                    scripts.LOCK_PREFIX + job_id,
+                    scripts.DEAD_STREAM,
+                ],
                 args=[
                     GROUP,
                     lease.entry_id,
                     lease.consumer,
                     encode(result),
                     int(self.result_ttl_s * 1000),
-                    lease.job.job_id if lease.job.collect else "",
+                    job_id if lease.job.collect else "",
+                    lease.owner,
+                    *(encode(letter) for letter in dead),
                 ],
             )
         return bool(delivered)
 
-    def _touch(self, lease: Lease, idle_ms: int) -> Any:
-        return self._heartbeat(
-            keys=[lease.stream], args=[GROUP, lease.entry_id, lease.consumer, idle_ms]
-        )
+    def retire(self, consumers: Sequence[str]) -> None:
+        """Forget consumers that will not come back; one that still holds a job stays."""
+        with translated(self.url):
+            for stream in STREAMS:
+                for consumer in consumers:
+                    self._with_groups([stream], partial(self._forget, stream, consumer))
 
-    def _leases(self, stream: Stream, consumer: str, entries: Any) -> list[Lease]:
+    def _forget(self, stream: Stream, consumer: str) -> None:
+        # Deleting a consumer drops what it holds from the pending list: only when it is empty.
+        held: Any = self.redis.xpending_range(stream, GROUP, "-", "+", 1, consumername=consumer)
+        if not held:
+            self.redis.xgroup_delconsumer(stream, GROUP, consumer)
+
+    def _silence(self, lease: Lease, idle_ms: int) -> bool:
+        args: list[bytes | str | int] = [GROUP, lease.entry_id, lease.consumer, idle_ms]
+        return bool(self._touch(keys=[lease.stream], args=args))
+
+    def _leases(
+        self, stream: Stream, consumer: str, entries: Any, *, again: bool = False
+    ) -> list[Lease]:
         leases = []
         for entry_id, fields in entries:
             if not fields:
                 continue  # deleted while pending; XAUTOCLAIM has already dropped it
             try:
-                job = decode(fields[b"job"], Job)
+                job = _job(fields)
             except (JobFailedError, KeyError):
                 # Not one of ours, or unreadable: it can never be done by anyone.
-                self._redis.xack(stream, GROUP, entry_id)
-                self._redis.xdel(stream, entry_id)
+                self._drop(keys=[stream], args=[GROUP, entry_id, consumer])
                 continue
-            leases.append(Lease(stream, entry_id, consumer, job))
+            deliveries = self._deliveries(stream, entry_id) if again else 1
+            lease = Lease(stream, entry_id, consumer, job, deliveries)
+            if self._lock(lease):
+                leases.append(lease)
+            else:
+                log.info("job %s stands on %s twice; one is dropped", job.job_id, stream)
+                self._drop(keys=[stream], args=[GROUP, entry_id, consumer])
         return leases
 
-    def _with_group(self, stream: Stream, command: Any) -> Any:
-        """Run a command that needs the group; make the group if Redis has forgotten it."""
+    def _lock(self, lease: Lease) -> bool:
+        """Take the lock of a leased job; False when another entry of the same job has it."""
+        job_id = lease.job.job_id
+        while not self.locks.acquire_lock(job_id, lease.owner):
+            owner = self.locks.owner(job_id)
+            if owner is not None and not owner.startswith(lease.entry_id.decode() + " "):
+                return False
+            if owner is not None:
+                # Of the worker from whom this very entry was taken over: it has lost both.
+                self.locks.release_lock(job_id, owner)
+        return True
+
+    def _deliveries(self, stream: Stream, entry_id: bytes) -> int:
+        found: Any = self.redis.xpending_range(stream, GROUP, entry_id, entry_id, 1)
+        return int(found[0]["times_delivered"]) if found else 1
+
+    def _with_groups(self, streams: Sequence[Stream], command: Callable[[], Any]) -> Any:
+        """Run a command that needs the group; make it on streams that do not have it."""
         try:
             return command()
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
-        try:
-            self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
-        except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
+        for stream in streams:
+            try:
+                self.redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
         return command()
+
+
+def _fields(job: Job) -> list[Any]:
+    """Fields and values of a job's entry, in turn."""
+    fields: list[Any] = ["job", encode(job.without_data())]
+    for number, item in enumerate(job.items):
+        if item.data is not None:
+            fields += [f"data{number}", item.data]
+    return fields
+
+
+def _job(fields: dict[bytes, bytes]) -> Job:
+    job = decode(fields[b"job"], Job)
+    for number, item in enumerate(job.items):
+        item.data = fields.get(f"data{number}".encode())
+    return job

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from flask import Blueprint, Response, jsonify
 from futu.controller.routes.fields import json_object, number, text, texts
 from futu.controller.service import Controller
 from futu.errors import FutuError, JobTimeoutError
-from futu.images.folder import display
+from futu.images.folder import display, read_bytes
 from futu.jobs.message import ImageItem, ItemResult
 
 _MAX_PATHS = 1000
+_PIECE_BYTES = 8 * 1024 * 1024
 _MAX_TIMEOUT_S = 3600.0
 
 
@@ -24,8 +25,9 @@ def blueprint(controller: Controller) -> Blueprint:
     routes = Blueprint("compute", __name__, url_prefix="/api/compute")
 
     def item_of(path: str) -> ImageItem:
+        # By bytes, since the compute server may be on a machine that does not have the file.
         real = controller.roots.resolve_file(path)
-        return ImageItem(path=os.fsencode(real), name=display(path))
+        return ImageItem(data=read_bytes(real, controller.limits), name=display(path))
 
     def success(result: ItemResult) -> dict[str, Any]:
         if result.error is not None:
@@ -39,6 +41,31 @@ def blueprint(controller: Controller) -> Blueprint:
             "width": result.width,
             "height": result.height,
         }
+
+    def finish(
+        entries: list[dict[str, Any]],
+        piece: Sequence[tuple[int, ImageItem]],
+        deadline: float,
+        timeout_s: float,
+    ) -> None:
+        """Write what comes of a piece of the batch into the entries it belongs to."""
+        try:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise JobTimeoutError(
+                    f"The batch was not done within {timeout_s:g} s. Allow more with timeout.",
+                    timeout_s=timeout_s,
+                )
+            results = controller.search.extract([item for _, item in piece], "inline", left_s)
+        except JobTimeoutError as error:
+            for index, _ in piece:
+                entries[index].update(_failure(error))
+            return
+        for (index, _), result in zip(piece, results):
+            try:
+                entries[index].update(success(result))
+            except FutuError as error:
+                entries[index].update(_failure(error))
 
     @routes.post("/feature_extraction")
     def feature_extraction() -> Response:
@@ -57,35 +84,22 @@ def blueprint(controller: Controller) -> Blueprint:
         timeout_s = controller.settings.batch_feature_timeout
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
-        entries: list[dict[str, Any]] = []
-        items: list[tuple[int, ImageItem]] = []
+        entries: list[dict[str, Any]] = [{"image_path": path} for path in paths]
+        deadline = time.monotonic() + timeout_s
+        piece: list[tuple[int, ImageItem]] = []
+        held = 0
         for index, path in enumerate(paths):
-            entries.append({"image_path": path})
             try:
-                items.append((index, item_of(path)))
+                item = item_of(path)
             except FutuError as error:
                 entries[index].update(_failure(error))
-        deadline = time.monotonic() + timeout_s
-        size = controller.settings.batch_size
-        for start in range(0, len(items), size):
-            piece = items[start : start + size]
-            left_s = deadline - time.monotonic()
-            try:
-                if left_s <= 0:
-                    raise JobTimeoutError(
-                        f"The batch was not done within {timeout_s:g} s. Allow more with timeout.",
-                        timeout_s=timeout_s,
-                    )
-                results = controller.search.extract([i for _, i in piece], "library", left_s)
-            except JobTimeoutError as error:
-                for index, _ in piece:
-                    entries[index].update(_failure(error))
-                continue
-            for (index, _), result in zip(piece, results):
-                try:
-                    entries[index].update(success(result))
-                except FutuError as error:
-                    entries[index].update(_failure(error))
+            else:
+                piece.append((index, item))
+                held += len(item.data or b"")
+            full = len(piece) >= controller.settings.batch_size or held >= _PIECE_BYTES
+            if piece and (full or index == len(paths) - 1):
+                finish(entries, piece, deadline, timeout_s)
+                piece, held = [], 0
         return jsonify({"results": entries, "model_id": controller.search.model_id})
 
     return routes

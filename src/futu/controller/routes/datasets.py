@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import DatasetRecord
-from futu.controller.routes.fields import json_object, number, text, texts
+from futu.controller.routes.fields import json_object, text
 from futu.controller.routes.files import image_url, path_url
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
 from futu.images.folder import display
-
-_MAX_DATASETS = 1000
-_MAX_PAGE = 1000
 
 
 def blueprint(controller: Controller) -> Blueprint:
@@ -62,37 +58,5 @@ def blueprint(controller: Controller) -> Blueprint:
     def get_dataset_id() -> Response:
         dataset = controller.dataset(text(json_object(), "name"))
         return jsonify({"id": dataset.id, "name": dataset.name})
-
-    @routes.post("/build_index")
-    def build_index() -> tuple[Response, int]:
-        body = json_object()
-        names = texts(body, "dataset_names", _MAX_DATASETS)
-        if not isinstance(body.get("distributed", True), bool):
-            raise InvalidRequestError("The field distributed must be true or false.")
-        chosen = [controller.dataset(name) for name in names]
-        for dataset in chosen:
-            controller.ingest.start(dataset)
-        progress = [
-            {
-                "dataset": dataset.name,
-                "progress_file": f"/api/build_index/progress/{quote(dataset.name, safe='')}",
-            }
-            for dataset in chosen
-        ]
-        message = f"Indexing {len(chosen)} dataset(s)."
-        return jsonify({"msg": message, "progress": progress}), 200
-
-    @routes.get("/build_index/progress/<dataset_name>")
-    def progress(dataset_name: str) -> Response:
-        return jsonify(controller.ingest.progress(controller.dataset(dataset_name)))
-
-    @routes.get("/build_index/<dataset_name>/failures")
-    def failures(dataset_name: str) -> Response:
-        dataset = controller.dataset(dataset_name)
-        offset = int(number("offset", request.args.get("offset", 0), 0, 10**9))
-        limit = int(number("limit", request.args.get("limit", 100), 1, _MAX_PAGE))
-        found = controller.catalogue.failures(dataset.id, offset, limit)
-        listed = [{"path": display(f.path), "code": f.code, "error": f.error} for f in found]
-        return jsonify({"failures": listed, "offset": offset, "limit": limit})
 
     return routes

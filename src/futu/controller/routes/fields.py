@@ -43,6 +43,14 @@ def texts(body: dict[str, Any], name: str, most: int) -> list[str]:
     return value
 
 
+def flag(body: dict[str, Any], name: str, default: bool) -> bool:
+    """A field that may be left out and must otherwise be true or false."""
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"The field {name} must be true or false.", field=name)
+    return value
+
+
 def number(name: str, raw: Any, low: float, high: float, *, whole: bool = True) -> float:
     """A number in a range, both ends allowed."""
     kind = "a whole number" if whole else "a number"

@@ -33,9 +33,9 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     facts: dict[str, Any] = {"version": __version__}
     try:
         controller.queue.ping()
-        servers = controller.queue.servers()
+        servers = controller.queue.servers.alive()
         facts["redis"] = {"status": "ok"}
-        facts["queue"] = controller.queue.depth()
+        facts["queue"] = {**controller.queue.depth(), "dead": controller.jobs.dead_count()}
         facts["compute_servers"] = [
             {
                 "server": s.server,
@@ -45,6 +45,8 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
                 "workers": s.workers,
                 "images_done": s.images_done,
                 "queries_done": s.queries_done,
+                "images_per_s": s.images_per_s,
+                "by_path": s.by_path,
                 "version": s.version,
             }
             for s in servers

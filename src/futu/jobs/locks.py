@@ -1,0 +1,61 @@
+"""Locks on jobs: ``lock:<job_id>``, with an owner and a TTL.
+
+A stream entry already belongs to one worker at a time. The lock is for the job: should the same
+job stand on a stream twice, because a message was repeated, only one of them is done.
+"""
+
+from __future__ import annotations
+
+import redis
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from futu.jobs.scripts import LOCK_PREFIX
+
+
+class JobLocks:
+    """Locks by redis-py's own ``Lock``. Methods raise what redis-py raises.
+
+    Args:
+        client: the connection.
+        ttl_s: a lock that is not extended for so long is gone, seconds.
+    """
+
+    def __init__(self, client: redis.Redis, ttl_s: float) -> None:
+        self._client = client
+        self._ttl_s = ttl_s
+
+    def acquire_lock(self, job_id: str, owner: str) -> bool:
+        """Take the lock of a job without waiting; False when another has it."""
+        return bool(self._lock(job_id).acquire(blocking=False, token=owner))
+
+    def release_lock(self, job_id: str, owner: str) -> bool:
+        """Give the lock back; False, and nothing changes, when it is not the owner's."""
+        try:
+            self._lock(job_id, owner).release()
+        except LockError:
+            return False
+        return True
+
+    def extend_lock(self, job_id: str, owner: str) -> bool:
+        """Begin the TTL anew, taking the lock again if it has run out."""
+        try:
+            return bool(self._lock(job_id, owner).reacquire())
+        except LockError:
+            return self.acquire_lock(job_id, owner)
+
+    def is_locked(self, job_id: str) -> bool:
+        """Whether anyone has the lock of a job."""
+        return bool(self._lock(job_id).locked())
+
+    def owner(self, job_id: str) -> str | None:
+        """Who has the lock of a job."""
+        value = self._client.get(LOCK_PREFIX + job_id)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+    def _lock(self, job_id: str, owner: str | None = None) -> Lock:
+        lock = Lock(self._client, LOCK_PREFIX + job_id, timeout=self._ttl_s, thread_local=False)
+        if owner is not None:
+            # The owner may be another process's thread or an earlier call: the token says who.
+            lock.local.token = owner.encode()
+        return lock

@@ -1,0 +1,45 @@
+"""Compute servers make themselves known: ``futu:servers:<name>``, with a TTL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from futu.jobs.connection import translated
+from futu.jobs.message import ServerInfo, decode, encode
+from futu.jobs.scripts import SERVER_PREFIX
+
+_SHORTEST_TTL_MS = 1000
+
+
+class ServerList:
+    """The compute servers that are alive. Methods raise ``RedisUnavailableError``.
+
+    Args:
+        client: the connection.
+        url: of Redis, for messages.
+        ttl_s: a server that is silent for so long counts as gone, seconds.
+    """
+
+    def __init__(self, client: redis.Redis, url: str, ttl_s: float) -> None:
+        self._client = client
+        self._url = url
+        self._ttl_ms = max(_SHORTEST_TTL_MS, int(ttl_s * 1000))
+
+    def register(self, info: ServerInfo) -> None:
+        """Say that a server is alive."""
+        with translated(self._url):
+            self._client.set(SERVER_PREFIX + info.server, encode(info), px=self._ttl_ms)
+
+    def unregister(self, server: str) -> None:
+        """Say goodbye."""
+        with translated(self._url):
+            self._client.delete(SERVER_PREFIX + server)
+
+    def alive(self) -> list[ServerInfo]:
+        """All servers that have not been silent for too long."""
+        with translated(self._url):
+            keys = list(self._client.scan_iter(match=SERVER_PREFIX + "*", count=1000))
+            values: Any = self._client.mget(keys) if keys else []
+        return [decode(value, ServerInfo) for value in values if value is not None]
