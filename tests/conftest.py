@@ -12,6 +12,29 @@ from futu.jobs import embedded
 from futu.jobs.connection import connect
 from futu.jobs.streams import JobQueue
 
+SEEDS = 2
+SOAK_SEEDS = 10
+_FAULT_RUN = "test_faults_lose_no_image"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", action="store_true", help=f"only the fault runs, with {SOAK_SEEDS} seeds"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        soak = metafunc.config.getoption("--soak")
+        metafunc.parametrize("seed", range(SOAK_SEEDS if soak else SEEDS))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--soak"):
+        left_out = [item for item in items if not item.name.startswith(_FAULT_RUN)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.name.startswith(_FAULT_RUN)]
+
 
 def await_redis(url: str, process: subprocess.Popen[bytes]) -> None:
     queue = JobQueue(url)

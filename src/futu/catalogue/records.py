@@ -8,6 +8,8 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
+from futu.catalogue.schema import FAILED, QUARANTINED, READY
+
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float16]
 
@@ -81,6 +83,13 @@ class Outcome:
     def quarantined(self) -> bool:
         """Whether it was put aside because workers died over it."""
         return self.error_code == "quarantined"
+
+    @property
+    def state(self) -> str:
+        """The state of an image with this outcome."""
+        if self.vector is not None:
+            return READY
+        return QUARANTINED if self.quarantined else FAILED
 
 
 @dataclass(slots=True)

@@ -25,10 +25,8 @@ from futu.catalogue.records import (
     ScannedFile,
 )
 from futu.catalogue.schema import (
-    FAILED,
     MISSING,
     PENDING,
-    QUARANTINED,
     READY,
     Dataset,
     Image,
@@ -214,7 +212,7 @@ class Catalogue(BuildQueries, SearchQueries):
                     [
                         {
                             "h": o.content_hash,
-                            "s": QUARANTINED if o.quarantined else FAILED,
+                            "s": o.state,
                             "c": o.error_code,
                             "e": o.error,
                         }

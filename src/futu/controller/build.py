@@ -10,8 +10,7 @@ from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
 from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
 from futu.jobs.message import ImageItem, Job
 
-WAITING = "Waiting: "
-"""How the message of a build begins that cannot go on by itself."""
+_WAITING = "Waiting: "
 
 
 class BuildStoppedError(Exception):
@@ -49,6 +48,7 @@ class Build:
     Attributes:
         outstanding: jobs under way, by id.
         resend: contents that a compute server could not read; they are to travel as bytes.
+        refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
         retry_failed: whether files that have failed before are tried again.
         cancelled: whether it is to end.
@@ -63,6 +63,7 @@ class Build:
         self.lock = threading.Condition()
         self.outstanding: dict[str, Sent] = {}
         self.counted: dict[bytes, Counted] = {}
+        self.refused: dict[bytes, Outcome] = {}
         self.resend: list[ImageItem] = []
         self.suspects: set[str] = set()
         self.scanned = False
@@ -74,6 +75,13 @@ class Build:
             self.cancelled = True
             self.lock.notify_all()
 
+    def wait_for(self, reason: str) -> None:
+        """Say why the build does not go on; an empty reason takes that back."""
+        if reason:
+            self.record.message = _WAITING + reason
+        elif self.record.message.startswith(_WAITING):
+            self.record.message = ""
+
     def credit(self, outcome: Outcome) -> None:
         """A content has come to its end. Called with ``lock`` held; a repeat changes nothing."""
         counted = self.counted.pop(outcome.content_hash, None)
@@ -81,10 +89,16 @@ class Build:
             return
         if outcome.vector is not None:
             self.record.added += counted.files
-        elif outcome.quarantined:
-            self.record.quarantined += counted.files
         else:
-            self.record.failed += counted.files
+            self.refused[outcome.content_hash] = outcome
+            self.count_refused(outcome, counted.files)
+
+    def count_refused(self, outcome: Outcome, files: int = 1) -> None:
+        """Count files whose content cannot be used. Called with ``lock`` held."""
+        if outcome.quarantined:
+            self.record.quarantined += files
+        else:
+            self.record.failed += files
 
 
 def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, Any]:

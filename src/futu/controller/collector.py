@@ -93,6 +93,7 @@ class Collector:
                 for outcome in outcomes:
                     build.credit(outcome)
                 build.outstanding.pop(done.job_id, None)
+                build.wait_for("")
                 build.lock.notify_all()
         self._queue.forget_done(finished)
 

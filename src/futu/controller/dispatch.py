@@ -16,7 +16,6 @@ import msgspec
 from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
 from futu.controller.build import (
-    WAITING,
     Build,
     BuildCancelledError,
     BuildStoppedError,
@@ -196,13 +195,13 @@ class Dispatch:
                 break
             except (UnavailableError, QueueFullError) as error:
                 if backoff.failures == 0:
-                    build.record.message = WAITING + error.message
+                    build.wait_for(error.message)
                     log.warning("build of %s waits: %s", build.dataset.name, error)
                 backoff.wait()
             with build.lock:
                 self._check(build)
         if backoff.failures:
-            build.record.message = ""
+            build.wait_for("")
 
     def _recover(self, build: Build) -> None:
         """Send again what Redis lost; called when nothing has come for a while.
@@ -217,11 +216,11 @@ class Dispatch:
             }
             alive |= {done.job_id for done in self._queue.done(1000, 0.001) if done.result}
             if not self._queue.servers.alive():
-                build.record.message = WAITING + _NO_SERVER
-            elif build.record.message.startswith(WAITING):
-                build.record.message = ""
+                build.wait_for(_NO_SERVER)
+            else:
+                build.wait_for("")
         except FutuError as error:
-            build.record.message = WAITING + error.message
+            build.wait_for(error.message)
             return
         again: list[Job] = []
         with build.lock:

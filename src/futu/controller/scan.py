@@ -103,6 +103,16 @@ class Scan:
                 elif digest in there:
                     rows.append(replace(scanned, state=READY))
                     record.reused += 1
+                elif (outcome := build.refused.get(digest)) is not None:
+                    rows.append(
+                        replace(
+                            scanned,
+                            state=outcome.state,
+                            error_code=outcome.error_code,
+                            error=outcome.error,
+                        )
+                    )
+                    build.count_refused(outcome)
                 else:
                     rows.append(scanned)
                     if digest in build.counted:
