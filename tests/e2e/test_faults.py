@@ -169,6 +169,7 @@ def test_faults_lose_no_image_and_do_none_twice(
             for digest, vector in vectors.items():
                 assert float(vector @ reference.vectors[digest]) > 0.999, digest.hex()
             cluster.assert_redis_is_clean()
+            cluster.until(lambda: len(cluster.health().get("compute_servers", ())) == 3)
             wanted = reference.folder / "00777.jpg"
             assert cluster.client.search(wanted, top_k=1)[0].fname == "00777.jpg"
         except AssertionError as error:

@@ -179,8 +179,7 @@ class ComputeServer:
                 for lease in together:
                     attempts.again(lease, error)
                 results = []
-            for lease, result in zip(together, results):
-                self._deliver(lease, result)
+            self._deliver(list(zip(together, results)))
             for lease in leases:
                 if attempts.suspicious(lease) and attempts.apart(lease):
                     self._count(lease)
@@ -189,41 +188,49 @@ class ComputeServer:
                 for lease in leases:
                     self._held.pop(lease.entry_id, None)
 
-    def _deliver(self, lease: Lease, result: JobResult) -> None:
-        if lease.stream == "library" and result.items:
-            unseen = [item.error is not None and item.error.code in UNSEEN for item in result.items]
-            if all(unseen) and self._by_path:
-                log.warning(
-                    "the files of job %s cannot be read here (%s); for %.0f s this server takes "
-                    "only jobs that carry the pictures",
-                    lease.job.job_id,
-                    lease.job.items[0].name,
-                    _INLINE_FOR_S,
-                )
-                self._inline_until = time.monotonic() + _INLINE_FOR_S
-        if lease.stream != "query":
-            # Told before the result is, so that whoever has the result can rely on it.
-            self._count(lease)
+    def _deliver(self, answers: list[tuple[Lease, JobResult]]) -> None:
+        for lease, result in answers:
+            self._note_sight(lease, result)
+            if lease.stream != "query":
+                # Told before the result is, so that whoever has the result can rely on it.
+                self._count(lease)
+        if any(lease.stream != "query" for lease, _ in answers):
             with contextlib.suppress(RedisUnavailableError):
                 self._queue.servers.register(self._info())
-        if self._delivered(lease, result):
+        for (lease, _), delivered in zip(answers, self._delivered(answers)):
+            if not delivered:
+                log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
+                continue
             log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
             if lease.stream == "query":
                 self._count(lease)
-        else:
-            log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
 
-    def _delivered(self, lease: Lease, result: JobResult) -> bool:
+    def _note_sight(self, lease: Lease, result: JobResult) -> None:
+        """Notice when not one file of a job could be read as the controller saw it."""
+        if lease.stream != "library" or not result.items or not self._by_path:
+            return
+        if all(item.error is not None and item.error.code in UNSEEN for item in result.items):
+            log.warning(
+                "the files of job %s cannot be read here (%s); for %.0f s this server takes only "
+                "jobs that carry the pictures",
+                lease.job.job_id,
+                lease.job.items[0].name,
+                _INLINE_FOR_S,
+            )
+            self._inline_until = time.monotonic() + _INLINE_FOR_S
+
+    def _delivered(self, answers: list[tuple[Lease, JobResult]]) -> list[bool]:
         """Deliver, waiting for a Redis that is away: the work is not to be lost for that."""
         backoff = Backoff(self._stop)
-        while True:
+        while answers:
             try:
-                return self._queue.deliver(lease, result)
+                return self._queue.deliver_all([(*answer, ()) for answer in answers])
             except RedisUnavailableError as error:
                 if self._stop.is_set():
                     raise
                 self._outage.began(error)
                 backoff.wait()
+        return []
 
     def _count(self, lease: Lease) -> None:
         images = len(lease.job.items)

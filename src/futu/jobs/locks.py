@@ -6,6 +6,8 @@ job stand on a stream twice, because a message was repeated, only one of them is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
@@ -28,6 +30,18 @@ class JobLocks:
     def acquire_lock(self, job_id: str, owner: str) -> bool:
         """Take the lock of a job without waiting; False when another has it."""
         return bool(self._lock(job_id).acquire(blocking=False, token=owner))
+
+    def acquire_all(self, wanted: Sequence[tuple[str, str]]) -> list[bool]:
+        """``acquire_lock`` for several (job id, owner) in one exchange with Redis.
+
+        The command is the one that ``Lock.acquire`` sends, which takes no pipeline.
+        """
+        if not wanted:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        for job_id, owner in wanted:
+            pipe.set(LOCK_PREFIX + job_id, owner, nx=True, px=int(self._ttl_s * 1000))
+        return [bool(taken) for taken in pipe.execute()]
 
     def release_lock(self, job_id: str, owner: str) -> bool:
         """Give the lock back; False, and nothing changes, when it is not the owner's."""

@@ -306,28 +306,37 @@ class JobQueue:
         Returns:
             False when the lease was lost: the result is dropped and nothing changes.
         """
-        job_id = lease.job.job_id
+        return self.deliver_all([(lease, result, dead)])[0]
+
+    def deliver_all(
+        self, answers: Sequence[tuple[Lease, JobResult, Sequence[DeadLetter]]]
+    ) -> list[bool]:
+        """Deliver several jobs, each in a step of its own, in one exchange with Redis."""
         with translated(self.url):
-            delivered = self._deliver(
-                keys=[
-                    lease.stream,
-                    _result_key(job_id),
-                    DONE_STREAM,
-                    scripts.LOCK_PREFIX + job_id,
-                    scripts.DEAD_STREAM,
-                ],
-                args=[
-                    GROUP,
-                    lease.entry_id,
-                    lease.consumer,
-                    encode(result),
-                    int(self.result_ttl_s * 1000),
-                    job_id if lease.job.collect else "",
-                    lease.owner,
-                    *(encode(letter) for letter in dead),
-                ],
-            )
-        return bool(delivered)
+            pipe = self.redis.pipeline(transaction=False)
+            for lease, result, dead in answers:
+                job_id = lease.job.job_id
+                self._deliver(
+                    keys=[
+                        lease.stream,
+                        _result_key(job_id),
+                        DONE_STREAM,
+                        scripts.LOCK_PREFIX + job_id,
+                        scripts.DEAD_STREAM,
+                    ],
+                    args=[
+                        GROUP,
+                        lease.entry_id,
+                        lease.consumer,
+                        encode(result),
+                        int(self.result_ttl_s * 1000),
+                        job_id if lease.job.collect else "",
+                        lease.owner,
+                        *(encode(letter) for letter in dead),
+                    ],
+                    client=pipe,
+                )
+            return [bool(delivered) for delivered in pipe.execute()]
 
     def retire(self, consumers: Sequence[str]) -> None:
         """Forget consumers that will not come back; one that still holds a job stays."""
@@ -360,20 +369,18 @@ class JobQueue:
                 self._drop(keys=[stream], args=[GROUP, entry_id, consumer])
                 continue
             deliveries = self._deliveries(stream, entry_id) if again else 1
-            lease = Lease(stream, entry_id, consumer, job, deliveries)
-            if self._lock(lease):
-                leases.append(lease)
-            else:
-                log.info("job %s stands on %s twice; one is dropped", job.job_id, stream)
-                self._drop(keys=[stream], args=[GROUP, entry_id, consumer])
-        return leases
+            leases.append(Lease(stream, entry_id, consumer, job, deliveries))
+        locked = self.locks.acquire_all([(lease.job.job_id, lease.owner) for lease in leases])
+        return [lease for lease, ours in zip(leases, locked) if ours or self._lock(lease)]
 
     def _lock(self, lease: Lease) -> bool:
-        """Take the lock of a leased job; False when another entry of the same job has it."""
+        """Take a lock that another has; False, and the entry is dropped, when it is his."""
         job_id = lease.job.job_id
         while not self.locks.acquire_lock(job_id, lease.owner):
             owner = self.locks.owner(job_id)
             if owner is not None and not owner.startswith(lease.entry_id.decode() + " "):
+                log.info("job %s stands on %s twice; one is dropped", job_id, lease.stream)
+                self._drop(keys=[lease.stream], args=[GROUP, lease.entry_id, lease.consumer])
                 return False
             if owner is not None:
                 # Of the worker from whom this very entry was taken over: it has lost both.

@@ -1,0 +1,1 @@
+"""Job queues, each as a worker and a producer; see benchmarks/jobs.py."""
