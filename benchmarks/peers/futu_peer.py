@@ -51,7 +51,7 @@ class Worker:
                     queue.redis.incr(produce.STARTED_KEY)
                     time.sleep(produce.SLOW_S)
                 items = [ItemResult(vector=_ANSWER) for _ in lease.job.items]
-                answers.append((lease, JobResult(lease.job.job_id, "m", consumer, items), ()))
+                answers.append((lease, JobResult(lease.job.job_id, "m", consumer, items)))
             queue.deliver_all(answers)
             for lease in leases:
                 self._held.pop(lease.entry_id, None)

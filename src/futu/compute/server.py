@@ -224,7 +224,7 @@ class ComputeServer:
         backoff = Backoff(self._stop)
         while answers:
             try:
-                return self._queue.deliver_all([(*answer, ()) for answer in answers])
+                return self._queue.deliver_all(answers)
             except RedisUnavailableError as error:
                 if self._stop.is_set():
                     raise

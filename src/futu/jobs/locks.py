@@ -36,8 +36,8 @@ class JobLocks:
 
         The command is the one that ``Lock.acquire`` sends, which takes no pipeline.
         """
-        if not wanted:
-            return []
+        if len(wanted) < 2:
+            return [self.acquire_lock(job_id, owner) for job_id, owner in wanted]
         pipe = self._client.pipeline(transaction=False)
         for job_id, owner in wanted:
             pipe.set(LOCK_PREFIX + job_id, owner, nx=True, px=int(self._ttl_s * 1000))

@@ -27,19 +27,6 @@ local function unlock(key, owner)
 end
 """
 
-ENQUEUE = """
-local waiting = redis.call('XLEN', KEYS[1])
-if waiting >= tonumber(ARGV[1]) then return false end
-if waiting > 0 then
-    local used = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', 0)
-    if used + tonumber(ARGV[3]) > tonumber(ARGV[2]) then return false end
-end
-local fields = {}
-for at = 4, #ARGV do fields[#fields + 1] = ARGV[at] end
-return redis.call('XADD', KEYS[1], '*', unpack(fields))
-"""
-"""KEYS: stream. ARGV: most jobs, most bytes, bytes of this one, then fields and values."""
-
 DELIVER = (
     _HELD
     + """

@@ -28,6 +28,7 @@ from futu.jobs import scripts
 from futu.jobs.connection import BLOCK_S, connect, masked, translated
 from futu.jobs.locks import JobLocks
 from futu.jobs.message import DeadLetter, Job, JobResult, Stream, decode, encode
+from futu.jobs.room import StreamRoom
 from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
 from futu.jobs.servers import ServerList
 
@@ -107,8 +108,8 @@ class JobQueue:
         self.redis = connect(url)
         self.locks = JobLocks(self.redis, lease_s * _LOCK_SHARE)
         self.servers = ServerList(self.redis, url, lease_s)
+        self._room = StreamRoom(self.redis, MAX_WAITING, max_bytes)
         self._version_known = False
-        self._enqueue = self.redis.register_script(scripts.ENQUEUE)
         self._deliver = self.redis.register_script(scripts.DELIVER)
         self._touch = self.redis.register_script(scripts.TOUCH)
         self._drop = self.redis.register_script(scripts.DROP)
@@ -154,18 +155,19 @@ class JobQueue:
         self._check_version()
         most = MAX_WAITING[job.stream]
         fields = _fields(job)
-        size = sum(len(value) for value in fields[1::2])
+        size = sum(len(value) for value in fields.values())
         with translated(self.url):
-            added = self._enqueue(keys=[job.stream], args=[most, self.max_bytes, size, *fields])
-        if not added:
-            raise QueueFullError(
-                f"The queue {job.stream} is full ({most} jobs, or {self.max_bytes:,} bytes). Try "
-                "again in a moment, or start more compute servers.",
-                stream=job.stream,
-                limit=most,
-                limit_bytes=self.max_bytes,
-            )
-        return bytes(added)
+            room = self._room.take(job.stream, size)
+            if room:
+                added: Any = self.redis.xadd(job.stream, fields)
+                return bytes(added)
+        raise QueueFullError(
+            f"The queue {job.stream} is full ({most} jobs, or {self.max_bytes:,} bytes). Try "
+            "again in a moment, or start more compute servers.",
+            stream=job.stream,
+            limit=most,
+            limit_bytes=self.max_bytes,
+        )
 
     def wait_result(self, job: Job, entry_id: bytes, timeout_s: float) -> JobResult:
         """Wait for the answer to a job and remove it.
@@ -306,37 +308,43 @@ class JobQueue:
         Returns:
             False when the lease was lost: the result is dropped and nothing changes.
         """
-        return self.deliver_all([(lease, result, dead)])[0]
+        with translated(self.url):
+            return bool(self._answer(lease, result, dead, self.redis))
 
-    def deliver_all(
-        self, answers: Sequence[tuple[Lease, JobResult, Sequence[DeadLetter]]]
-    ) -> list[bool]:
+    def deliver_all(self, answers: Sequence[tuple[Lease, JobResult]]) -> list[bool]:
         """Deliver several jobs, each in a step of its own, in one exchange with Redis."""
+        if len(answers) == 1:
+            return [self.deliver(*answers[0])]
         with translated(self.url):
             pipe = self.redis.pipeline(transaction=False)
-            for lease, result, dead in answers:
-                job_id = lease.job.job_id
-                self._deliver(
-                    keys=[
-                        lease.stream,
-                        _result_key(job_id),
-                        DONE_STREAM,
-                        scripts.LOCK_PREFIX + job_id,
-                        scripts.DEAD_STREAM,
-                    ],
-                    args=[
-                        GROUP,
-                        lease.entry_id,
-                        lease.consumer,
-                        encode(result),
-                        int(self.result_ttl_s * 1000),
-                        job_id if lease.job.collect else "",
-                        lease.owner,
-                        *(encode(letter) for letter in dead),
-                    ],
-                    client=pipe,
-                )
+            for lease, result in answers:
+                self._answer(lease, result, (), pipe)
             return [bool(delivered) for delivered in pipe.execute()]
+
+    def _answer(
+        self, lease: Lease, result: JobResult, dead: Sequence[DeadLetter], client: redis.Redis
+    ) -> Any:
+        job_id = lease.job.job_id
+        return self._deliver(
+            keys=[
+                lease.stream,
+                _result_key(job_id),
+                DONE_STREAM,
+                scripts.LOCK_PREFIX + job_id,
+                scripts.DEAD_STREAM,
+            ],
+            args=[
+                GROUP,
+                lease.entry_id,
+                lease.consumer,
+                encode(result),
+                int(self.result_ttl_s * 1000),
+                job_id if lease.job.collect else "",
+                lease.owner,
+                *(encode(letter) for letter in dead),
+            ],
+            client=client,
+        )
 
     def retire(self, consumers: Sequence[str]) -> None:
         """Forget consumers that will not come back; one that still holds a job stays."""
@@ -407,12 +415,12 @@ class JobQueue:
         return command()
 
 
-def _fields(job: Job) -> list[Any]:
-    """Fields and values of a job's entry, in turn."""
-    fields: list[Any] = ["job", encode(job.without_data())]
+def _fields(job: Job) -> dict[Any, Any]:
+    """The fields of a job's entry."""
+    fields = {"job": encode(job.without_data())}
     for number, item in enumerate(job.items):
         if item.data is not None:
-            fields += [f"data{number}", item.data]
+            fields[f"data{number}"] = item.data
     return fields
 
 
