@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
-from tests.conftest import await_redis
+from tests.contract.conftest import LEASE_S, a_job, answer
 
 from futu.errors import JobTimeoutError, QueueFullError, RedisUnavailableError
-from futu.jobs.connection import connect
-from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, ServerInfo, new_job_id
+from futu.jobs.message import ServerInfo, Stream
 from futu.jobs.scripts import STREAMS
 from futu.jobs.streams import MAX_WAITING, JobQueue, Lease
-
-LEASE_S = 0.3
-
-
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str | None]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        assert not os.environ.get("CI"), "redis-server is not installed; .ci/run installs it"
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("redis")
-    command = [binary, "--port", "0", "--unixsocket", str(folder / "s"), "--save", "", "--dir"]
-    command += [str(folder), "--requirepass", "a secret"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    url = f"unix://:a%20secret@{folder}/s"
-    await_redis(url, process)
-    yield url
-    process.terminate()
-    process.wait()
-
-
-@pytest.fixture(params=["valkey", "redis"])
-def url(request: pytest.FixtureRequest, redis_url: str, redis_server: str | None) -> str:
-    if request.param == "valkey":
-        return redis_url
-    if redis_server is None:
-        pytest.skip("redis-server is not installed: apt-get install redis-server")
-    client = connect(redis_server)
-    client.flushall()
-    client.close()
-    return redis_server
-
-
-@pytest.fixture
-def queue(url: str) -> Iterator[JobQueue]:
-    queue = JobQueue(url, lease_s=LEASE_S, result_ttl_s=60)
-    yield queue
-    queue.close()
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[redis.Redis]:
-    client = connect(url)
-    yield client
-    client.close()
-
-
-def a_job(stream: str = "library", *, collect: bool = False) -> Job:
-    item = ImageItem(path=b"/a/\xff.jpg", content_hash=b"h" * 32)
-    return Job(new_job_id(), "query" if stream == "query" else "library", "m", [item], collect)
-
-
-def answer(job: Job, server: str = "s") -> JobResult:
-    return JobResult(job.job_id, job.model_id, server, [ItemResult(vector=b"1234")])
 
 
 def until(poll: Callable[[], list[Lease]]) -> Lease:
@@ -85,7 +26,7 @@ def until(poll: Callable[[], list[Lease]]) -> Lease:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_job_goes_to_one_worker_and_its_answer_back(queue: JobQueue, stream: str) -> None:
+def test_job_goes_to_one_worker_and_its_answer_back(queue: JobQueue, stream: Stream) -> None:
     job = a_job(stream)
     entry = queue.enqueue(job)
     (lease,) = queue.lease(job.stream, "a")
