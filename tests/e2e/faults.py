@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import redis
@@ -34,11 +35,24 @@ class Cluster:
         folder: for the datasets, the data directory and the logs.
         compute: how many compute servers.
         program: what runs a compute server: arguments of Python.
+        redis_host: an address of this machine; other than loopback there is no proxy.
+        redis_password: for it.
+
+    Attributes:
+        prefixes: what stands before the command of a process, by its name.
     """
 
     def __init__(
-        self, folder: Path, compute: int = 3, program: tuple[str, ...] = ("-m", "futu")
+        self,
+        folder: Path,
+        compute: int = 3,
+        program: tuple[str, ...] = ("-m", "futu"),
+        redis_host: str = "127.0.0.1",
+        redis_password: str = "",
     ) -> None:
+        self.prefixes: dict[str, list[str]] = {}
+        self._redis_host = redis_host
+        self._redis_password = redis_password
         self.folder = folder
         self.datasets = folder / "datasets"
         self.datasets.mkdir(parents=True, exist_ok=True)
@@ -52,7 +66,9 @@ class Cluster:
             for name, value in os.environ.items()
             if not name.startswith(("FUTU_", "REDIS_", "COMPUTE_"))
         } | {
-            "REDIS_URL": f"redis://127.0.0.1:{self.proxy.port}/0",
+            "REDIS_HOST": redis_host,
+            "REDIS_PORT": str(self.proxy.port if redis_host == "127.0.0.1" else self._redis_port),
+            "REDIS_PASSWORD": redis_password,
             "FUTU_LEASE_S": str(LEASE_S),
             "COMPUTE_WORKERS": "1",
         }
@@ -63,7 +79,8 @@ class Cluster:
     @property
     def redis_url(self) -> str:
         """Straight to the server, past the proxy."""
-        return f"redis://127.0.0.1:{self._redis_port}/0"
+        password = f":{quote(self._redis_password)}@" if self._redis_password else ""
+        return f"redis://{password}{self._redis_host}:{self._redis_port}/0"
 
     def start(self) -> None:
         """Start all and wait until all answer."""
@@ -75,7 +92,8 @@ class Cluster:
         """Start one of the processes."""
         if name == "redis":
             command = [str(embedded.server_binary()), "--port", str(self._redis_port)]
-            command += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+            command += ["--bind", self._redis_host, "--save", "", "--appendonly", "no"]
+            command += ["--requirepass", self._redis_password] if self._redis_password else []
             command += ["--dir", str(self.folder)]
         elif name == "controller":
             command = [sys.executable, "-m", "futu", "serve", "--host", "127.0.0.1"]
@@ -83,7 +101,7 @@ class Cluster:
         else:
             command = [sys.executable, *self._program, "compute"]
         self.processes[name] = subprocess.Popen(
-            command,
+            [*self.prefixes.get(name, []), *command],
             cwd=self.folder,
             env=self.environment,
             stdout=self._output,
@@ -171,11 +189,12 @@ class Cluster:
         assert len(found) == len(rows)
         return found
 
-    def assert_redis_is_clean(self) -> None:
+    def assert_redis_is_clean(self, dead_letters: int = 0) -> None:
         """No job, lock, result or pending entry is left, after a moment to settle."""
         client = redis.Redis.from_url(self.redis_url)
         try:
             self.until(lambda: not self._leftovers(client), SETTLE_S)
+            assert client.xlen("futu:dead") == dead_letters
         finally:
             client.close()
 
@@ -183,7 +202,7 @@ class Cluster:
         left = [key.decode() for key in client.scan_iter("lock:*")]
         left += [key.decode() for key in client.scan_iter("result:*")]
         for key in client.scan_iter(_type="stream"):
-            if client.xlen(key):
+            if client.xlen(key) and key != b"futu:dead":
                 left.append(key.decode())
             groups: Any = client.xinfo_groups(key)
             left += [f"{key.decode()} pending" for group in groups if group["pending"]]

@@ -6,7 +6,9 @@ queries, with a model session that may use all cores: a query never waits for a 
 end. A last thread sends the heartbeats of all leases held and keeps the server registered.
 
 A server takes jobs by path until it finds a whole job of which it can read no file as the
-controller saw it; for a while it then takes only jobs that carry the bytes.
+controller saw it; for a while it is then blind, and takes only jobs that carry the bytes. Jobs by
+path it leaves to servers that see the files; where there are none, it hands them back at once as
+unseen, and the controller sends the bytes.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from futu.compute.attempts import Attempts
 from futu.compute.pipeline import infer, load
 from futu.compute.trial import Trial
 from futu.config import Settings
-from futu.errors import FutuError, JobFailedError, RedisUnavailableError
+from futu.errors import FutuError, JobFailedError, RedisUnavailableError, UnreadableFileError
 from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Backoff, Outage
-from futu.jobs.message import UNSEEN, ItemError, JobResult, ServerInfo, Stream
+from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.extractor import Extractor
 from futu.models.registry import DEFAULT_MODEL, ensure_graph, spec
@@ -57,6 +59,7 @@ class ComputeServer:
         self._recent: deque[tuple[float, int]] = deque()
         self._done_lock = threading.Lock()
         self._inline_until = 0.0
+        self._others_see = False
         self._outage = Outage()
         self._started_at = time.time()
         self._host = socket.gethostname()
@@ -124,7 +127,9 @@ class ComputeServer:
         """Where a lane looks for jobs: the query lane takes several at once, the others one."""
         if count > 1:
             return ("query",)
-        return ("library", "inline") if self._by_path else ("inline",)
+        if self._by_path:
+            return ("library", "inline")
+        return ("inline",) if self._others_see else ("inline", "library")
 
     def _work(self, consumer: str, extractor: Extractor, attempts: Attempts, count: int) -> None:
         backoff = Backoff(self._stop)
@@ -166,9 +171,14 @@ class ComputeServer:
         attempts: Attempts,
         decoders: ThreadPoolExecutor | None,
     ) -> None:
+        entries = [lease.entry_id for lease in leases]
         with self._held_lock:
-            self._held.update({lease.entry_id: lease for lease in leases})
+            self._held.update(zip(entries, leases))
         try:
+            by_path = self._by_path
+            unseen = [lease for lease in leases if lease.stream == "library" and not by_path]
+            self._deliver([(lease, self._not_here(lease)) for lease in unseen])
+            leases = [lease for lease in leases if lease not in unseen]
             together = [lease for lease in leases if not attempts.suspicious(lease)]
             try:
                 results = self._results(together, extractor, decoders) if together else []
@@ -185,13 +195,22 @@ class ComputeServer:
                     self._count(lease)
         finally:
             with self._held_lock:
-                for lease in leases:
-                    self._held.pop(lease.entry_id, None)
+                for entry_id in entries:
+                    self._held.pop(entry_id, None)
+
+    def _not_here(self, lease: Lease) -> JobResult:
+        job = lease.job
+        error = ItemError.of(
+            UnreadableFileError(f"{self.name} does not see the controller's files.")
+        )
+        return JobResult(
+            job.job_id, job.model_id, self.name, [ItemResult(error=error)] * len(job.items)
+        )
 
     def _deliver(self, answers: list[tuple[Lease, JobResult]]) -> None:
         for lease, result in answers:
             self._note_sight(lease, result)
-            if lease.stream != "query":
+            if lease.stream != "query" and not _all_unseen(result):
                 # Told before the result is, so that whoever has the result can rely on it.
                 self._count(lease)
         if any(lease.stream != "query" for lease, _ in answers):
@@ -207,9 +226,9 @@ class ComputeServer:
 
     def _note_sight(self, lease: Lease, result: JobResult) -> None:
         """Notice when not one file of a job could be read as the controller saw it."""
-        if lease.stream != "library" or not result.items or not self._by_path:
+        if lease.stream != "library" or not self._by_path:
             return
-        if all(item.error is not None and item.error.code in UNSEEN for item in result.items):
+        if _all_unseen(result):
             log.warning(
                 "the files of job %s cannot be read here (%s); for %.0f s this server takes only "
                 "jobs that carry the pictures",
@@ -272,7 +291,7 @@ class ComputeServer:
             own = [next(remaining) for _ in job.items]
             results.append(JobResult(job.job_id, job.model_id, self.name, own))
             for item, result in zip(job.items, own):
-                if result.error is not None:
+                if result.error is not None and result.error.code not in UNSEEN:
                     log.warning("job %s: %s", job.job_id, result.error.message or item.name)
         return results
 
@@ -285,6 +304,9 @@ class ComputeServer:
                 return
             try:
                 self._queue.servers.register(self._info())
+                self._others_see = not self._by_path and any(
+                    server.by_path for server in self._queue.servers.alive()
+                )
                 for lease in held:
                     self._queue.heartbeat(lease)
             except FutuError as error:
@@ -316,3 +338,10 @@ class ComputeServer:
             log.debug("could not unregister: %s", error)
         self._queue.close()
         log.info("compute server %s stopped after %d images", self.name, self._images_done)
+
+
+def _all_unseen(result: JobResult) -> bool:
+    """Whether not one picture of a job could be read as the controller saw it."""
+    return bool(result.items) and all(
+        item.error is not None and item.error.code in UNSEEN for item in result.items
+    )

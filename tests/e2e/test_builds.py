@@ -1,0 +1,133 @@
+"""Builds that are cancelled, continued, tried again; pictures over which workers die."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.e2e import deadly
+from tests.e2e.conftest import System
+from tests.e2e.faults import Cluster
+from tests.e2e.test_cli import futu
+from tests.pictures import jpeg
+
+
+def fill(folder: Path, count: int, first_seed: int) -> None:
+    folder.mkdir(parents=True)
+    for n in range(count):
+        (folder / f"{n:03}.jpg").write_bytes(jpeg(first_seed + n, (160, 120)))
+
+
+def test_cancelled_build_stops_and_the_next_one_goes_on(system: System) -> None:
+    fill(system.datasets / "cancelled", 600, 50_000)
+    system.client.build_index(["cancelled"])
+    while system.client.progress("cancelled").current == 0:
+        pass
+    assert system.client.cancel_build("cancelled")
+    stopped = system.await_build("cancelled")
+    assert (stopped.status, stopped.state) == ("error", "cancelled")
+    assert "Index it again" in stopped.message
+    assert 0 < stopped.current < 600
+    assert not system.client.cancel_build("cancelled")
+    done = system.index("cancelled")
+    assert (done.status, done.total, done.failed) == ("done", 600, 0)
+    assert done.added + done.unchanged + done.reused == 600
+    # What the cancelled build had done was not done again.
+    assert done.unchanged + done.reused >= stopped.added
+    newest = system.client.builds(2)
+    assert [build.state for build in newest] == ["done", "cancelled"]
+    assert [build.dataset for build in newest] == ["cancelled", "cancelled"]
+
+
+def test_command_line_cancels_and_lists_builds_and_jobs(system: System) -> None:
+    fill(system.datasets / "listed", 3, 60_000)
+    assert futu(system, "index", "listed", "--cancel").stderr.startswith("No build")
+    assert futu(system, "index", "listed").returncode == 0
+    assert "listed" in futu(system, "builds", "--limit", "5").stdout
+    assert futu(system, "jobs").stdout.startswith("0 live, 0 waiting")
+    assert futu(system, "jobs", "clear-stale-locks").stdout.startswith("0 removed")
+    assert futu(system, "jobs", "retry").returncode == 0
+
+
+def test_failed_files_are_tried_again_on_request_only(system: System) -> None:
+    folder = system.datasets / "again and again"
+    fill(folder, 2, 61_000)
+    bad = folder / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    assert system.index("again and again").failed == 1
+    before = system.images_done()
+    assert system.index("again and again").failed == 1
+    assert system.images_done() == before
+    system.client.build_index(["again and again"], retry_failed=True)
+    assert system.await_build("again and again").failed == 1
+    assert system.images_done() == before + 1
+
+
+def test_file_that_is_gone_is_missing_with_a_reason(system: System) -> None:
+    folder = system.datasets / "leaving"
+    fill(folder, 2, 62_000)
+    system.index("leaving")
+    (folder / "001.jpg").unlink()
+    assert system.index("leaving").missing == 1
+    answer = system.http.get("/api/build_index/leaving/failures?state=missing").json()
+    (missing,) = answer["failures"]
+    assert (missing["path"], missing["state"], missing["code"]) == (
+        "001.jpg",
+        "missing",
+        "missing_file",
+    )
+
+
+@contextmanager
+def kept_alive(cluster: Cluster) -> Iterator[None]:
+    """Start compute servers again when they have died, as a supervisor does."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            for name in cluster.compute:
+                if cluster.processes[name].poll() is not None:
+                    cluster.launch(name)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+@pytest.mark.timeout(180)
+def test_picture_over_which_workers_die_is_put_aside_and_the_rest_is_indexed(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(tmp_path, compute=2, program=(deadly.__file__,))
+    try:
+        folder = cluster.datasets / "deadly"
+        fill(folder, 40, 63_000)
+        (folder / "020.jpg").write_bytes(jpeg(63_020, (160, 120)) + deadly.MARK)
+        cluster.start()
+        cluster.client.build_index(["deadly"])
+        with kept_alive(cluster):
+            progress = cluster.await_build("deadly", 120)
+            assert (progress.added, progress.quarantined, progress.failed) == (39, 1, 0)
+            (failure,) = cluster.client.failures("deadly")
+            assert (failure.path, failure.state) == ("020.jpg", "quarantined")
+            assert "SIGKILL" in failure.error
+            (dead,) = cluster.client.jobs()["dead"]
+            assert dead["image"] == "020.jpg"
+            cluster.assert_redis_is_clean(dead_letters=1)
+            # Left alone by the next build, tried again on request, and put aside again.
+            cluster.client.build_index(["deadly"])
+            again = cluster.await_build("deadly", 120)
+            assert (again.unchanged, again.quarantined) == (39, 1)
+            assert cluster.client.retry_jobs() == 1
+            cluster.until(lambda: cluster.client.progress("deadly").build_id > again.build_id)
+            assert cluster.await_build("deadly", 120).quarantined == 1
+            assert len(cluster.client.jobs()["dead"]) == 1
+    finally:
+        cluster.close()
