@@ -45,26 +45,38 @@ def scratch(photos: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Running]:
     """Futu on a folder, as ``both``, until the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "futu", "both", "--host", "127.0.0.1", "--port", str(port)]
     started = time.monotonic()
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("FUTU_", "REDIS_"))}
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
     client = Client(f"http://127.0.0.1:{port}")
     try:
-        while True:
-            with contextlib.suppress(FutuError):
-                if client.health()["status"] == "healthy":
-                    break
-            if time.monotonic() - started > _START_S:
-                raise TimeoutError("Futu is not healthy")
-            time.sleep(0.01)
+        await_servers(client, 1)
         yield Running(client, folder, time.monotonic() - started)
     finally:
         client.close()
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def await_servers(client: Client, count: int) -> None:
+    """Wait until all is well and so many compute servers are there."""
+    deadline = time.monotonic() + _START_S
+    while True:
+        with contextlib.suppress(FutuError):
+            health = client.health()
+            if health["status"] == "healthy" and len(health["compute_servers"]) == count:
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError("Futu is not healthy")
+        time.sleep(0.01)
 
 
 def index(client: Client, name: str) -> float:
