@@ -121,6 +121,8 @@ class Bench:
                 producer.wait(_GIVE_UP_S)
             except subprocess.TimeoutExpired:
                 return None
+            if producer.returncode:
+                raise RuntimeError(f"the producer of {contender.name} failed")
             return time.monotonic() - started
         finally:
             producer.kill()

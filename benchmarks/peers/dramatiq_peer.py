@@ -13,8 +13,10 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends.redis import RedisBackend
 
-broker = RedisBroker(url=produce.URL, heartbeat_timeout=15_000, maintenance_chance=100_000)
-broker.add_middleware(Results(backend=RedisBackend(url=produce.URL)))
+# The client's own default, 5 s, would end the waiting for a result of 5 s and more.
+client = redis.Redis.from_url(produce.URL, socket_timeout=None)
+broker = RedisBroker(client=client, heartbeat_timeout=15_000, maintenance_chance=100_000)
+broker.add_middleware(Results(backend=RedisBackend(client=client)))
 dramatiq.set_broker(broker)
 
 

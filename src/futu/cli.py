@@ -262,9 +262,15 @@ def status(server: str | None, as_json: bool) -> None:
             rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
             click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
         for s in health.get("compute_servers", []):
+            sight = "" if s["by_path"] else ", gets the pictures' bytes"
             click.echo(
-                f"  compute: {s['server']}, {s['workers']} workers, {s['images_done']} images"
+                f"  compute: {s['server']} on {s['host']}, pid {s['pid']}, {s['workers']} workers, "
+                f"{', '.join(s['model_ids'])}, {s['images_done']} images, "
+                f"{s['images_per_s']:.0f}/s{sight}"
             )
+        queue = health.get("queue", {})
+        if queue:
+            click.echo("  queue: " + ", ".join(f"{name} {n}" for name, n in queue.items()))
     if health["status"] != "healthy":
         sys.exit(1)
 

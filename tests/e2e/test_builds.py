@@ -42,6 +42,21 @@ def test_cancelled_build_stops_and_the_next_one_goes_on(system: System) -> None:
     assert [build.dataset for build in newest] == ["cancelled", "cancelled"]
 
 
+def test_queries_are_answered_in_the_middle_of_a_build(system: System) -> None:
+    fill(system.datasets / "first", 5, 64_000)
+    system.index("first")
+    fill(system.datasets / "long", 600, 65_000)
+    system.client.build_index(["long"])
+    while system.client.progress("long").current == 0:
+        pass
+    for n in range(5):
+        wanted = system.datasets / "first" / f"00{n}.jpg"
+        assert system.client.search(wanted, datasets=["first"], top_k=1)[0].fname == wanted.name
+    # Queries do not stand behind the jobs of the build: they are all answered before its end.
+    assert system.client.progress("long").status == "building"
+    assert system.await_build("long").failed == 0
+
+
 def test_command_line_cancels_and_lists_builds_and_jobs(system: System) -> None:
     fill(system.datasets / "listed", 3, 60_000)
     assert futu(system, "index", "listed", "--cancel").stderr.startswith("No build")
