@@ -58,10 +58,10 @@ def test_queries_are_answered_in_the_middle_of_a_build(system: System) -> None:
 
 
 def test_command_line_cancels_and_lists_builds_and_jobs(system: System) -> None:
-    fill(system.datasets / "listed", 3, 60_000)
-    assert futu(system, "index", "listed", "--cancel").stderr.startswith("No build")
-    assert futu(system, "index", "listed").returncode == 0
-    assert "listed" in futu(system, "builds", "--limit", "5").stdout
+    fill(system.datasets / "by hand", 3, 60_000)
+    assert futu(system, "index", "by hand", "--cancel").stderr.startswith("No build")
+    assert futu(system, "index", "by hand").returncode == 0
+    assert "by hand" in futu(system, "builds", "--limit", "5").stdout
     assert futu(system, "jobs").stdout.startswith("0 live, 0 waiting")
     assert futu(system, "jobs", "clear-stale-locks").stdout.startswith("0 removed")
     assert futu(system, "jobs", "retry").returncode == 0
