@@ -1,0 +1,134 @@
+"""The controller's side of the queue: sending jobs, waiting for answers, collecting results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from futu.errors import JobTimeoutError, QueueFullError
+from futu.jobs.base import MAX_WAITING, QueueConnection, result_key
+from futu.jobs.connection import BLOCK_S, translated
+from futu.jobs.message import Job, JobResult, Stream, decode, encode
+from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished job announced to the collector; ``result`` is None when its TTL ran out."""
+
+    entry_id: bytes
+    job_id: str
+    result: JobResult | None
+
+
+class Sending(QueueConnection):
+    """See ``JobQueue``."""
+
+    def enqueue(self, job: Job) -> bytes:
+        """Put a job on its stream.
+
+        Returns:
+            The id of its entry.
+
+        Raises:
+            QueueFullError: the stream is at its bound, in jobs or in bytes.
+        """
+        self.check_version()
+        most = MAX_WAITING[job.stream]
+        fields = _fields(job)
+        size = sum(len(value) for value in fields.values())
+        with translated(self.url):
+            room = self._room.take(job.stream, size)
+            if room:
+                added: Any = self.redis.xadd(job.stream, fields)
+                return bytes(added)
+        raise QueueFullError(
+            f"The queue {job.stream} is full ({most} jobs, or {self.max_bytes:,} bytes). Try "
+            "again in a moment, or start more compute servers.",
+            stream=job.stream,
+            limit=most,
+            limit_bytes=self.max_bytes,
+        )
+
+    def wait_result(self, job: Job, entry_id: bytes, timeout_s: float) -> JobResult:
+        """Wait for the answer to a job and remove it.
+
+        Raises:
+            JobTimeoutError: none came within ``timeout_s``; the job is withdrawn, so that a
+                late answer is dropped by ``deliver`` and leaves no key behind.
+        """
+        deadline = time.monotonic() + timeout_s
+        key = result_key(job.job_id)
+        with translated(self.url):
+            while (left := deadline - time.monotonic()) > 0:
+                reply: Any = self.redis.blpop([key], timeout=min(left, BLOCK_S))
+                if reply is not None:
+                    return decode(reply[1], JobResult)
+        self.withdraw(job, entry_id)
+        raise JobTimeoutError(
+            f"No compute server answered within {timeout_s:g} s. They may be busy or stuck: see "
+            "/health, or allow more time with FEATURE_TIMEOUT.",
+            job_id=job.job_id,
+            timeout_s=timeout_s,
+        )
+
+    def withdraw(self, job: Job, entry_id: bytes) -> None:
+        """Take a job back, wherever it is; who is doing it will not be able to deliver."""
+        with translated(self.url):
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.xack(job.stream, GROUP, entry_id)
+            pipe.xdel(job.stream, entry_id)
+            pipe.delete(result_key(job.job_id))
+            pipe.execute()
+
+    def done(self, count: int, block_s: float = BLOCK_S) -> list[Done]:
+        """Finished jobs not yet forgotten, oldest first; waits up to ``block_s`` for the first."""
+        with translated(self.url):
+            reply: Any = self.redis.xread(
+                {DONE_STREAM: "0"}, count=count, block=max(1, int(block_s * 1000))
+            )
+            if not reply:
+                return []
+            entries = [(entry_id, fields[b"job_id"].decode()) for entry_id, fields in reply[0][1]]
+            pipe = self.redis.pipeline(transaction=False)
+            for _, job_id in entries:
+                pipe.lindex(result_key(job_id), 0)
+            found = pipe.execute()
+        return [
+            Done(entry_id, job_id, decode(data, JobResult) if data is not None else None)
+            for (entry_id, job_id), data in zip(entries, found, strict=True)
+        ]
+
+    def forget_done(self, finished: Sequence[Done]) -> None:
+        """Remove results that the catalogue now holds."""
+        with translated(self.url):
+            pipe = self.redis.pipeline(transaction=True)
+            for entry in finished:
+                pipe.xdel(DONE_STREAM, entry.entry_id)
+                pipe.delete(result_key(entry.job_id))
+            pipe.execute()
+
+    def unfinished(self, stream: Stream) -> list[tuple[bytes, Job]]:
+        """All jobs on a stream, waiting or leased, with their entries; without picture bytes."""
+        with translated(self.url):
+            heads: Any = self._heads(keys=[stream])
+        return [(entry_id, decode(head, Job)) for entry_id, head in heads]
+
+    def depth(self) -> dict[str, int]:
+        """How many jobs each stream holds, waiting or leased."""
+        with translated(self.url):
+            pipe = self.redis.pipeline(transaction=False)
+            for stream in STREAMS:
+                pipe.xlen(stream)
+            return dict(zip(STREAMS, pipe.execute(), strict=True))
+
+
+def _fields(job: Job) -> dict[Any, Any]:
+    """The fields of a job's entry."""
+    fields = {"job": encode(job.without_data())}
+    for number, item in enumerate(job.items):
+        if item.data is not None:
+            fields[f"data{number}"] = item.data
+    return fields
