@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,69 +13,93 @@ from benchmarks.peers import produce
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue, Lease
 
+_MODEL = "benchmark"
 _ANSWER = produce.REPLY.encode()
-_AT_ONCE = 16
+# As a compute server does: queries several at a time, jobs of datasets one by one.
+_STREAM: Stream = "library" if produce.RECOVERY else "query"
+_AT_ONCE = 1 if produce.RECOVERY else int(os.environ.get("BENCHMARK_AT_ONCE", "16"))
 
 
 class Worker:
-    """Two threads that lease and deliver; a third that sends heartbeats."""
+    """Two threads that lease and deliver, and one that sends heartbeats, as a compute server."""
 
     def __init__(self) -> None:
         self._queue = JobQueue(produce.URL)
+        self._stop = threading.Event()
         self._held: dict[bytes, Lease] = {}
-        # As a compute server does: queries several at a time, jobs of datasets one by one.
-        slow = bool(os.environ.get("BENCHMARK_SLOW"))
-        self._stream: Stream = "library" if slow else "query"
-        self._at_once = 1 if slow else _AT_ONCE
+        self._held_lock = threading.Lock()
+
+    def stop(self, *_: object) -> None:
+        """Finish the jobs in hand and return from ``run``."""
+        self._stop.set()
 
     def run(self) -> None:
-        """Work until killed."""
-        for number in range(2):
-            threading.Thread(target=self._work, args=(f"w{time.time_ns()}-{number}",)).start()
-        while True:
-            for lease in list(self._held.values()):
+        """Work until ``stop``."""
+        names = [f"{os.getpid()}-{time.time_ns()}-{number}" for number in range(2)]
+        threads = [threading.Thread(target=self._work, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        while not self._stop.wait(self._queue.lease_s / 4):
+            with self._held_lock:
+                held = list(self._held.values())
+            for lease in held:
                 self._queue.heartbeat(lease)
-            time.sleep(self._queue.lease_s / 4)
+        for thread in threads:
+            thread.join()
+        self._queue.retire(names)
+        self._queue.close()
 
     def _work(self, consumer: str) -> None:
         queue, reclaim_at = self._queue, 0.0
-        while True:
-            leases = []
+        while not self._stop.is_set():
+            leases: list[Lease] = []
             if time.monotonic() >= reclaim_at:
-                leases = queue.reclaim(self._stream, consumer)
-                reclaim_at = time.monotonic() + queue.lease_s / 3
-            leases = leases or queue.lease(self._stream, consumer, count=self._at_once, block_s=0.5)
+                leases = queue.reclaim(_STREAM, consumer, count=_AT_ONCE)
+                if not leases:
+                    reclaim_at = time.monotonic() + queue.lease_s / 3
+            leases = leases or queue.lease(_STREAM, consumer, count=_AT_ONCE, block_s=0.5)
+            if leases:
+                self._do(leases, consumer)
+
+    def _do(self, leases: list[Lease], consumer: str) -> None:
+        with self._held_lock:
             self._held.update({lease.entry_id: lease for lease in leases})
-            answers = []
+        answers = [(lease, self._answer(lease.job, consumer)) for lease in leases]
+        self._queue.deliver_all(answers)
+        with self._held_lock:
             for lease in leases:
-                if lease.stream == "library":
-                    queue.redis.incr(produce.STARTED_KEY)
-                    time.sleep(produce.SLOW_S)
-                items = [ItemResult(vector=_ANSWER) for _ in lease.job.items]
-                answers.append((lease, JobResult(lease.job.job_id, "m", consumer, items)))
-            queue.deliver_all(answers)
-            for lease in leases:
-                self._held.pop(lease.entry_id, None)
+                del self._held[lease.entry_id]
+
+    def _answer(self, job: Job, consumer: str) -> JobResult:
+        if job.stream == "library":
+            self._queue.redis.rpush(produce.STARTED_KEY, "1")
+            time.sleep(produce.SLOW_S)
+        items = [ItemResult(vector=_ANSWER) for _ in job.items]
+        return JobResult(job.job_id, _MODEL, consumer, items)
 
 
-def producer() -> None:
-    """Send and wait."""
+def _produce() -> None:
     queue = JobQueue(produce.URL)
 
     def send(payload: str) -> tuple[Job, bytes]:
-        items = [ImageItem(data=payload.encode())]
-        job = Job(new_job_id(), "query", "m", items)
+        job = Job(new_job_id(), "query", _MODEL, [ImageItem(data=payload.encode())])
         return job, queue.enqueue(job)
 
     def send_slow() -> tuple[Job, bytes]:
-        job = Job(new_job_id(), "library", "m", [ImageItem()])
+        job = Job(new_job_id(), "library", _MODEL, [ImageItem(path=b"slow")])
         return job, queue.enqueue(job)
 
     def fetch(sent: tuple[Job, bytes]) -> JobResult:
-        return queue.wait_result(*sent, timeout_s=120)
+        return queue.wait_result(*sent, timeout_s=produce.PATIENCE_S)
 
     produce.main(send, send_slow, fetch)
+    queue.close()
 
 
 if __name__ == "__main__":
-    Worker().run() if sys.argv[1] == "work" else producer()
+    if sys.argv[1] == "work":
+        worker = Worker()
+        signal.signal(signal.SIGTERM, worker.stop)
+        worker.run()
+    else:
+        _produce()
