@@ -38,9 +38,13 @@ class Reference:
 
 
 @contextlib.contextmanager
-def cluster_in(folder: Path, **options: Any) -> Iterator[Cluster]:
-    cluster = Cluster(folder, **options)
+def cluster_with(pictures: Path, folder: Path, compute: int = 3) -> Iterator[Cluster]:
+    """A running cluster whose dataset ``many`` is a link to the pictures."""
+    cluster = Cluster(folder, compute)
     try:
+        (cluster.datasets / "many").symlink_to(pictures)
+        cluster.environment["FUTU_IMAGE_ROOTS"] = str(pictures)
+        cluster.start()
         yield cluster
     finally:
         cluster.close()
@@ -56,10 +60,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
         if number % (IMAGES // BROKEN) == 0:
             data = (b"", b"a text", data[: len(data) // 3])[number % 3]
         (folder / f"{number:05}.jpg").write_bytes(data)
-    with cluster_in(tmp_path_factory.mktemp("undisturbed")) as cluster:
-        (cluster.datasets / "many").symlink_to(folder)
-        cluster.environment["FUTU_IMAGE_ROOTS"] = str(folder)
-        cluster.start()
+    with cluster_with(folder, tmp_path_factory.mktemp("undisturbed")) as cluster:
         cluster.client.build_index(["many"])
         cluster.await_build("many", BUILD_S)
         return Reference(folder, cluster.vectors())
@@ -141,10 +142,7 @@ class Faults:
 def test_faults_lose_no_image_and_do_none_twice(
     reference: Reference, tmp_path: Path, seed: int
 ) -> None:
-    with cluster_in(tmp_path) as cluster:
-        (cluster.datasets / "many").symlink_to(reference.folder)
-        cluster.environment["FUTU_IMAGE_ROOTS"] = str(reference.folder)
-        cluster.start()
+    with cluster_with(reference.folder, tmp_path) as cluster:
         cluster.client.build_index(["many"])
         faults = Faults(cluster, seed)
 
@@ -181,10 +179,7 @@ def test_faults_lose_no_image_and_do_none_twice(
 def test_build_without_compute_servers_waits_says_so_and_goes_on(
     reference: Reference, tmp_path: Path
 ) -> None:
-    with cluster_in(tmp_path, compute=1) as cluster:
-        (cluster.datasets / "many").symlink_to(reference.folder)
-        cluster.environment["FUTU_IMAGE_ROOTS"] = str(reference.folder)
-        cluster.start()
+    with cluster_with(reference.folder, tmp_path, compute=1) as cluster:
         cluster.kill("compute-0")
         cluster.until(lambda: not cluster.health()["compute_servers"])
         cluster.client.build_index(["many"])
@@ -199,10 +194,7 @@ def test_build_without_compute_servers_waits_says_so_and_goes_on(
 def test_suspended_worker_that_wakes_cannot_touch_what_is_no_longer_its_own(
     reference: Reference, tmp_path: Path
 ) -> None:
-    with cluster_in(tmp_path, compute=2) as cluster:
-        (cluster.datasets / "many").symlink_to(reference.folder)
-        cluster.environment["FUTU_IMAGE_ROOTS"] = str(reference.folder)
-        cluster.start()
+    with cluster_with(reference.folder, tmp_path, compute=2) as cluster:
         cluster.client.build_index(["many"])
         cluster.until(lambda: cluster.client.jobs()["counts"]["live"] >= 2)
         cluster.suspend("compute-0")
@@ -220,10 +212,7 @@ def test_suspended_worker_that_wakes_cannot_touch_what_is_no_longer_its_own(
 def test_two_requests_at_once_give_one_build_and_polling_never_fails(
     reference: Reference, tmp_path: Path
 ) -> None:
-    with cluster_in(tmp_path, compute=2) as cluster:
-        (cluster.datasets / "many").symlink_to(reference.folder)
-        cluster.environment["FUTU_IMAGE_ROOTS"] = str(reference.folder)
-        cluster.start()
+    with cluster_with(reference.folder, tmp_path, compute=2) as cluster:
         barrier = threading.Barrier(2)
         builds: set[int] = set()
         ended = threading.Event()

@@ -79,7 +79,7 @@ class Collector:
             if build is None:
                 # A repeat, or enqueued by a controller that is gone: vectors speak for
                 # themselves, failures are found again by the next build.
-                self._store(result, [o for o in _vectors(result) if o.vector is not None])
+                self._store(result, _vectors(result))
                 continue
             with build.lock:
                 sent = build.outstanding.get(done.job_id)
@@ -113,7 +113,7 @@ def _vectors(result: JobResult) -> list[Outcome]:
     return [
         _outcome(item.content_hash, item)
         for item in result.items
-        if item.content_hash is not None and item.error is None
+        if item.content_hash is not None and item.vector is not None
     ]
 
 
