@@ -214,7 +214,7 @@ class Dispatch:
                 for stream in _DATASET_STREAMS
                 for _, job in self._queue.unfinished(stream)
             }
-            alive |= {done.job_id for done in self._queue.done(1000, 0.001) if done.result}
+            alive |= {done.job_id for done in self._queue.done(1000) if done.result}
             if not self._queue.servers.alive():
                 build.wait_for(_NO_SERVER)
             else:

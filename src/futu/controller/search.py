@@ -66,8 +66,7 @@ class Search:
         """
         self.require_server()
         job = Job(new_job_id(), stream, self.model_id, list(items))
-        entry_id = self._queue.enqueue(job)
-        result = self._queue.wait_result(job, entry_id, timeout_s)
+        result = self._queue.ask(job, timeout_s)
         if result.error is not None:
             raise result.error.rebuild()
         if len(result.items) != len(items):
