@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from futu import config
 from futu.images.decode import DecodeLimits, decode
 from futu.models.extractor import Extractor, preprocess
-from futu.models.registry import ensure_graph, spec
-from futu.models.runtime import OnnxRuntime, Pixels
+from futu.models.registry import spec
+from futu.models.runtime import Pixels, load_runtime
+from futu.models.store import model_file
 
 BATCH = 32
 SPEC = spec()
@@ -22,9 +23,17 @@ LIMITS = DecodeLimits()
 
 
 def extractor(threads: int) -> Extractor:
-    """The default model with so many threads."""
-    with tempfile.TemporaryDirectory() as folder:
-        return Extractor(SPEC, OnnxRuntime(ensure_graph(SPEC, Path(folder)), threads))
+    """The default model with so many threads, for one caller."""
+    return Extractor(SPEC, load_runtime(SPEC, _file(), threads=threads))
+
+
+def side_by_side(callers: int) -> Extractor:
+    """The default model for so many callers at once, with one thread each."""
+    return Extractor(SPEC, load_runtime(SPEC, _file(), parallel=callers))
+
+
+def _file() -> Path:
+    return model_file(SPEC, config.load().models_dir)
 
 
 def pixels(path: Path) -> Pixels:

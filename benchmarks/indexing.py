@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +16,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     files = system.pictures(options.photos / "gallery")
-    simple, overlapped = bare.extractor(2), bare.extractor(1)
+    simple, overlapped = bare.extractor(2), bare.side_by_side(os.cpu_count() or 1)
     rates: dict[str, list[float]] = {"futu": [], "one thread": [], "thread per core": []}
     for _ in range(options.rounds):
         rates["one thread"].append(bare.one_thread_loop(files, simple))

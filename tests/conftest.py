@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,12 @@ def redis_url(valkey: str) -> str:
     client.flushall()
     client.close()
     return valkey
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The models directory of all tests, and of the processes they start: not the user's."""
+    folder = tmp_path_factory.mktemp("models")
+    os.environ["FUTU_MODELS_DIR"] = str(folder)
+    yield folder
+    del os.environ["FUTU_MODELS_DIR"]

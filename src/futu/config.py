@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import platformdirs
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -29,6 +30,10 @@ def _seed(name: str, **facts: Any) -> Any:
     return Field(validation_alias=AliasChoices(name, f"FUTU_{name}"), **facts)
 
 
+def _models_dir() -> Path:
+    return platformdirs.user_data_path("futu", appauthor=False) / "models"
+
+
 class Settings(BaseSettings):
     """All settings of controller, compute server and supervisor.
 
@@ -46,7 +51,8 @@ class Settings(BaseSettings):
     config: Literal["development", "production"] = Field("development", description="environment")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
     log_file: Path = Field(Path("futu_backend.log"), description="log file, rotated at 10 MB")
-    data_dir: Path = Field(Path("data"), description="catalogue, index, models, socket")
+    data_dir: Path = Field(Path("data"), description="catalogue, index, socket")
+    models_dir: Path = Field(default_factory=_models_dir, description="model files")
     datasets_dir: Path = Field(Path("datasets"), description="each sub-folder is a dataset")
     image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="further folders from which pictures may be read"
@@ -54,6 +60,19 @@ class Settings(BaseSettings):
     api_token: str = Field("", description="token that requests from other machines must carry")
     max_image_bytes: int = Field(100 * 1024 * 1024, ge=1, description="largest picture file, bytes")
     max_image_pixels: int = Field(200_000_000, ge=1, description="largest picture, pixels")
+    similar_model: str = Field(
+        "efficientnet-lite0", description="model that finds pictures that look alike"
+    )
+    copy_model: str = Field("sscd-distilled", description="model that tells copies")
+    runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
+        "auto", description="library that runs models"
+    )
+    device: Literal["auto", "cpu", "cuda", "tensorrt", "coreml", "directml"] = Field(
+        "auto", description="processor or GPU that runs models"
+    )
+    precision: Literal["auto", "f32", "bf16"] = Field(
+        "auto", description="numbers in which OpenVINO computes"
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="pictures in one library job")
     lease_s: float = Field(
         5.0, ge=0.2, le=3600, description="seconds after which a silent worker loses its jobs"
@@ -88,6 +107,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("runtime", "device", "precision", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod

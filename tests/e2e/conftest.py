@@ -46,7 +46,7 @@ class System:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("FUTU_", "REDIS_", "COMPUTE_"))
+            if name == "FUTU_MODELS_DIR" or not name.startswith(("FUTU_", "REDIS_", "COMPUTE_"))
         }
         command = [sys.executable, "-m", "futu", mode, "--port", str(self.port), "--host"]
         self.process = subprocess.Popen(

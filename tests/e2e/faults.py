@@ -64,7 +64,7 @@ class Cluster:
         self.environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("FUTU_", "REDIS_", "COMPUTE_"))
+            if name == "FUTU_MODELS_DIR" or not name.startswith(("FUTU_", "REDIS_", "COMPUTE_"))
         } | {
             "REDIS_HOST": redis_host,
             "REDIS_PORT": str(self.proxy.port if redis_host == "127.0.0.1" else self._redis_port),

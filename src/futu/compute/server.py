@@ -35,8 +35,9 @@ from futu.jobs.connection import Backoff, Outage
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.extractor import Extractor
-from futu.models.registry import DEFAULT_MODEL, ensure_graph, spec
-from futu.models.runtime import OnnxRuntime
+from futu.models.registry import default_spec
+from futu.models.runtime import Choice, load_runtime
+from futu.models.store import model_file
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ComputeServer:
             max_bytes=settings.queue_bytes,
         )
         self._consumers: list[str] = []
-        self._spec = spec(DEFAULT_MODEL)
+        self._spec = default_spec("similar", settings)
 
     def stop(self) -> None:
         """Finish the jobs in hand, lease no more. Returns at once; safe in a signal handler."""
@@ -81,15 +82,17 @@ class ComputeServer:
         """Serve until ``stop``.
 
         Raises:
-            ModelError: the model cannot be loaded.
+            ModelError: the model is not in place or cannot be loaded.
+            SettingsError: the runtime or device of the settings is not to be had here.
         """
-        graph = ensure_graph(self._spec, self._settings.data_dir / "models")
+        graph = model_file(self._spec, self._settings.models_dir)
+        choice, workers = Choice.of(self._settings), self._settings.compute_workers
         cores = os.cpu_count() or 1
-        library = Extractor(self._spec, OnnxRuntime(graph, 1))
-        query = Extractor(self._spec, OnnxRuntime(graph, cores))
-        trial = Trial(self._spec, graph, self._limits, self._settings.feature_timeout)
+        query_runtime = load_runtime(self._spec, graph, choice, threads=cores)
+        runtime = load_runtime(self._spec, graph, choice, parallel=workers)
+        library, query = Extractor(self._spec, runtime), Extractor(self._spec, query_runtime)
+        trial = Trial(self._spec, graph, self._limits, self._settings.feature_timeout, choice)
         attempts = Attempts(self._queue, trial, self.name, self._settings.max_deliveries)
-        workers = self._settings.compute_workers
         log.info(
             "compute server %s: model %s, %d workers, redis %s",
             self.name,
@@ -108,6 +111,8 @@ class ComputeServer:
             thread.join()
         keeper.join()
         attempts.close()
+        query_runtime.close()
+        runtime.close()
         self._say_goodbye()
 
     def _thread(

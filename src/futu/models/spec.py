@@ -4,47 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+Question = Literal["similar", "copy"]
+QUESTIONS: tuple[Question, ...] = get_args(Question)
+Layout = Literal["NHWC", "NCHW"]
+Channels = Literal["RGB", "BGR"]
+InputType = Literal["uint8", "float32"]
+Resize = Literal["squash", "centre"]
+Resample = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that decides what vector a picture gets.
+    """Everything that decides what vector a picture gets, and on what terms.
 
-    Two specs that differ in any field that changes vectors have different ``model_id``, and
-    vectors of different model_ids are never compared.
+    Two specs that differ in any field have different ``model_id``, and vectors of different
+    model_ids are never compared.
 
     Attributes:
         name: registry name, e.g. ``efficientnet-lite0``.
-        weights_sha256: SHA-256 of the published weights file, hex.
-        graph_version: raised when the way we build or feed the graph changes vectors.
+        question: what its vectors tell: ``similar`` (look-alikes) or ``copy`` (the same picture,
+            edited).
+        sha256: SHA-256 of the published file (an ONNX graph, or weights), hex.
+        dimension: length of the feature vector.
         input_size: side of the square input, pixels.
-        mean, scale: the network sees ``(pixel - mean) * scale``, pixel in 0..255, per channel.
-        resize: ``squash`` (whole picture, aspect ratio not kept) or ``centre`` (shorter side to
-            ``input_size / crop_fraction``, then the middle square).
+        input_name, output_name: of the ONNX graph.
+        layout: order of the graph's input: NHWC or NCHW.
+        channels: order of the colours in it: RGB or BGR.
+        input_type: ``uint8``: the graph takes pixels as they are and normalises them itself, by
+            ``mean`` and ``std``; ``float32``: it wants ``(pixel - mean) / std``.
+        mean, std: per channel in the order of ``channels``, for pixels in 0..255.
+        resize: ``squash`` (whole picture, aspect ratio not kept) or ``centre`` (the middle square,
+            its side ``crop_fraction`` of the shorter side).
         crop_fraction: only for ``centre``.
         resample: Pillow filter name.
-        dimension: length of the feature vector.
-        licence, source: where the weights come from and on what terms.
+        graph_version: raised when the way we build or feed the graph changes vectors.
+        licence, source: on what terms the file comes, and where from.
     """
 
     name: str
-    weights_sha256: str
+    question: Question
+    sha256: str
     dimension: int
     input_size: int
-    graph_version: int = 1
+    licence: str
+    source: str
+    input_name: str = "pixels"
+    output_name: str = "features"
+    layout: Layout = "NHWC"
+    channels: Channels = "RGB"
+    input_type: InputType = "uint8"
     mean: tuple[float, float, float] = (127.0, 127.0, 127.0)
-    scale: float = 1 / 128
-    resize: str = "squash"
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    resize: Resize = "squash"
     crop_fraction: float = 1.0
-    resample: str = "bicubic"
-    licence: str = field(default="", compare=False)
-    source: str = field(default="", compare=False)
+    resample: Resample = "bicubic"
+    graph_version: int = 1
 
     @property
     def model_id(self) -> str:
-        """Name and the first 8 hex digits of a hash over all that changes vectors."""
-        facts = asdict(self)
-        del facts["licence"], facts["source"]
-        text = json.dumps(facts, sort_keys=True)
+        """Name and the first 8 hex digits of a hash over all fields."""
+        text = json.dumps(asdict(self), sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
