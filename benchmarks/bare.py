@@ -29,8 +29,7 @@ def extractor(threads: int) -> Extractor:
 
 def pixels(path: Path) -> Pixels:
     """Read, decode and resize one picture."""
-    image = decode(path.read_bytes(), LIMITS, target=SPEC.input_size)
-    return preprocess(image, SPEC)
+    return preprocess(decode(path.read_bytes(), LIMITS, target=SPEC.input_size), SPEC)
 
 
 def one_thread_loop(files: list[Path], model: Extractor) -> float:
