@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from futu.errors import ChangedFileError, FutuError, ImageError, InvalidRequestError
-from futu.images.decode import DecodeLimits, decode, inspect
+from futu.images.decode import DecodeLimits, Picture
 from futu.images.folder import hash_bytes, read_bytes
 from futu.jobs.message import ImageItem, ItemError, ItemResult
 from futu.models.extractor import Extractor, preprocess
@@ -39,11 +39,10 @@ def load(
                     file=item.name,
                 )
         name = item.name or "the image"
-        info = inspect(data, limits, name)
-        result.width, result.height = info.width, info.height
-        target = extractor.spec.input_size
-        image = decode(data, limits, target=target, crop=item.crop, name=name)
-        return result, preprocess(image, extractor.spec)
+        picture = Picture(data, limits, name)
+        result.width, result.height = picture.info.width, picture.info.height
+        pixels = picture.decode(extractor.spec.input_size, item.crop)
+        return result, preprocess(pixels, extractor.spec)
     except FutuError as error:
         result.error = ItemError.of(error)
     except (MemoryError, OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from futu.jobs.message import ImageItem, Job
 
 log = logging.getLogger(__name__)
 
-PERMANENT_ERRORS = frozenset({"not_an_image", "cannot_decode"})
+PERMANENT_ERRORS = frozenset({"not_an_image", "vector_image", "cannot_decode"})
 """A file that failed so is tried again only when it has changed, or on request."""
 
 _SCAN_CHUNK = 256

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
 from futu.catalogue.store import Catalogue
 from futu.errors import JobFailedError, NoComputeServerError, NotIndexedError
-from futu.images.decode import Box, DecodeLimits, check_crop, inspect
+from futu.images.decode import DecodeLimits, check_crop, inspect
+from futu.images.info import Box
 from futu.index.live import LiveIndex
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
