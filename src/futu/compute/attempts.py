@@ -91,7 +91,7 @@ class Attempts:
             results.append(ItemResult(error=ItemError.of(verdict)))
             alone = msgspec.structs.replace(job, items=[item]).without_data()
             letters.append(DeadLetter(alone, reason, self._server, time.time()))
-        answer = JobResult(job.job_id, job.model_id, self._server, results)
+        answer = JobResult(job.job_id, self._server, results)
         return self._queue.deliver(lease, answer, letters)
 
     def close(self) -> None:

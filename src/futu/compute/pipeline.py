@@ -63,5 +63,5 @@ def infer(
     if good:
         vectors = extractor.extract(np.stack([pixels for _, pixels in good]))
         for (result, _), vector in zip(good, vectors):
-            result.vector = vector.astype("<f4").tobytes()
+            result.vectors[extractor.spec.model_id] = vector.astype("<f4").tobytes()
     return [result for result, _ in loaded]

@@ -208,9 +208,7 @@ class ComputeServer:
         error = ItemError.of(
             UnreadableFileError(f"{self.name} does not see the controller's files.")
         )
-        return JobResult(
-            job.job_id, job.model_id, self.name, [ItemResult(error=error)] * len(job.items)
-        )
+        return JobResult(job.job_id, self.name, [ItemResult(error=error)] * len(job.items))
 
     def _deliver(self, answers: list[tuple[Lease, JobResult]]) -> None:
         for lease, result in answers:
@@ -279,22 +277,24 @@ class ComputeServer:
         """One result for each lease, from one batch over all of them."""
         mapper: Callable[..., object] = decoders.map if decoders and len(leases) > 1 else map
         ours = extractor.spec.model_id
-        items = [item for lease in leases if lease.job.model_id == ours for item in lease.job.items]
+        items = [
+            item for lease in leases if ours in lease.job.model_ids for item in lease.job.items
+        ]
         loaded = list(mapper(lambda item: load(item, self._limits, extractor), items))  # type: ignore[call-overload]
         remaining = iter(infer(loaded, extractor))
         results = []
         for lease in leases:
             job = lease.job
-            if job.model_id != ours:
+            if ours not in job.model_ids:
                 error = JobFailedError(
-                    f"The job wants model {job.model_id}; this compute server has {ours}. Run "
+                    f"The job wants {job.model_ids}; this compute server has {ours}. Run "
                     "the same version of Futu everywhere."
                 )
                 failed = ItemError.of(error)
-                results.append(JobResult(job.job_id, job.model_id, self.name, [], failed))
+                results.append(JobResult(job.job_id, self.name, [], failed))
                 continue
             own = [next(remaining) for _ in job.items]
-            results.append(JobResult(job.job_id, job.model_id, self.name, own))
+            results.append(JobResult(job.job_id, self.name, own))
             for item, result in zip(job.items, own):
                 if result.error is not None and result.error.code not in UNSEEN:
                     log.warning("job %s: %s", job.job_id, result.error.message or item.name)

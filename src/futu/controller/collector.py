@@ -79,17 +79,17 @@ class Collector:
             if build is None:
                 # A repeat, or enqueued by a controller that is gone: vectors speak for
                 # themselves, failures are found again by the next build.
-                self._store(result, _vectors(result))
+                self._store(_vectors(result, self._live.model_id))
                 continue
             with build.lock:
                 sent = build.outstanding.get(done.job_id)
                 if sent is None:
-                    outcomes = _vectors(result)
+                    outcomes = _vectors(result, self._live.model_id)
                 else:
                     outcomes = _outcomes(sent.job, result)
                     outcomes, unseen = _sift(sent.job, outcomes)
                     build.resend += unseen
-                self._store(result, outcomes)
+                self._store(outcomes)
                 for outcome in outcomes:
                     build.credit(outcome)
                 build.outstanding.pop(done.job_id, None)
@@ -97,23 +97,23 @@ class Collector:
                 build.lock.notify_all()
         self._queue.forget_done(finished)
 
-    def _store(self, result: JobResult, outcomes: Sequence[Outcome]) -> None:
+    def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, result.model_id)
+            ids = self._catalogue.record(outcomes, self._live.model_id)
             good = [o for o in outcomes if o.vector is not None]
-            if good and result.model_id == self._live.model_id:
+            if good:
                 self._live.add(
                     np.array([ids[o.content_hash] for o in good], np.int64),
                     np.stack([np.asarray(o.vector, np.float16) for o in good]),
                 )
 
 
-def _vectors(result: JobResult) -> list[Outcome]:
+def _vectors(result: JobResult, model_id: str) -> list[Outcome]:
     """The vectors of a result, by the content they were computed from."""
     return [
-        _outcome(item.content_hash, item)
+        _outcome(item.content_hash, item, model_id)
         for item in result.items
-        if item.content_hash is not None and item.vector is not None
+        if item.content_hash is not None and model_id in item.vectors
     ]
 
 
@@ -121,7 +121,11 @@ def _outcomes(job: Job, result: JobResult) -> list[Outcome]:
     """What became of each content of a job."""
     if result.error is None and len(job.items) == len(result.items):
         pairs = zip(job.items, result.items)
-        return [_outcome(item.content_hash, own) for item, own in pairs if item.content_hash]
+        return [
+            _outcome(item.content_hash, own, job.model_ids[0])
+            for item, own in pairs
+            if item.content_hash
+        ]
     error = result.error
     code, message = (error.code, error.message) if error else ("job_failed", "A wrong answer.")
     return [
@@ -142,9 +146,9 @@ def _sift(job: Job, outcomes: list[Outcome]) -> tuple[list[Outcome], list[ImageI
     )
 
 
-def _outcome(wanted: bytes, result: ItemResult) -> Outcome:
-    if result.vector is not None and result.content_hash == wanted:
-        vector = np.frombuffer(result.vector, "<f4")
+def _outcome(wanted: bytes, result: ItemResult, model_id: str) -> Outcome:
+    if model_id in result.vectors and result.content_hash == wanted:
+        vector = np.frombuffer(result.vectors[model_id], "<f4")
         return Outcome(wanted, vector, result.width, result.height)
     if result.error is not None:
         return Outcome(wanted, error_code=result.error.code, error=result.error.message)

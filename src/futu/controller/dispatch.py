@@ -77,7 +77,7 @@ class Dispatch:
             if self._wants_bytes(build, servers):
                 self._send_bytes(build, piece)
             else:
-                job = Job(new_job_id(), "library", build.record.model_id, piece, collect=True)
+                job = Job(new_job_id(), "library", [build.record.model_id], piece, collect=True)
                 self._send_job(build, job, 0, servers)
 
     def finish(self, build: Build) -> None:
@@ -157,7 +157,7 @@ class Dispatch:
             self._send_inline(build, piece, size)
 
     def _send_inline(self, build: Build, items: list[ImageItem], size: int) -> None:
-        job = Job(new_job_id(), "inline", build.record.model_id, items, collect=True)
+        job = Job(new_job_id(), "inline", [build.record.model_id], items, collect=True)
         self._send_job(build, job, size, self._servers())
 
     def _read(self, item: ImageItem) -> bytes:

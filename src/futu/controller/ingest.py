@@ -90,7 +90,7 @@ class Ingest:
         """Take over what an earlier controller left: its jobs and its builds."""
         try:
             for _, job in self._queue.unfinished("library"):
-                if job.collect and job.model_id == self._live.model_id:
+                if job.collect and job.model_ids == [self._live.model_id]:
                     self._scan.adopted.update(
                         {item.content_hash: job for item in job.items if item.content_hash}
                     )

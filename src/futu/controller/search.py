@@ -66,7 +66,7 @@ class Search:
             NoComputeServerError, QueueFullError, JobTimeoutError, JobFailedError.
         """
         self.require_server()
-        job = Job(new_job_id(), stream, self.model_id, list(items))
+        job = Job(new_job_id(), stream, [self.model_id], list(items))
         result = self._queue.ask(job, timeout_s)
         if result.error is not None:
             raise result.error.rebuild()
@@ -88,7 +88,7 @@ class Search:
         (result,) = self.extract([ImageItem(data=data, crop=crop, name=name)], "query", timeout_s)
         if result.error is not None:
             raise result.error.rebuild()
-        return np.frombuffer(result.vector or b"", "<f4")
+        return np.frombuffer(result.vectors.get(self.model_id, b""), "<f4")
 
     def check_indexed(self, datasets: Sequence[DatasetRecord]) -> list[DatasetRecord]:
         """Those of the datasets that can be searched.
