@@ -104,10 +104,12 @@ class ComputeServer:
         keeper.start()
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
-        keeper.join()
-        attempts.close()
+        try:
+            for thread in threads:
+                thread.join()
+            keeper.join()
+        finally:
+            attempts.close()
         self._say_goodbye()
 
     def _thread(
