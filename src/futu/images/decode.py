@@ -91,10 +91,10 @@ class Picture:
             return kind, camera.size(self._opened)
         if kind == "HEIF":
             self._opened = codecs.open_heif(self._data)
-        else:
-            self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
-            if kind != "TIFF":  # Pillow turns those itself
-                self._orientation = _exif_orientation(self._opened)
+            return kind, self._opened.size
+        self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
+        if kind != "TIFF":  # Pillow turns those itself
+            self._orientation = _exif_orientation(self._opened)
         return str(self._opened.format), self._opened.size
 
     def decode(self, target: int, crop: Box | None = None) -> Pixels:
@@ -132,7 +132,7 @@ class Picture:
         if self.info.scales:
             samples = codecs.read_jpeg(self._data, least, opened)
         elif self.info.format == "HEIF":
-            samples = codecs.read_heif(self._data, least, opened)
+            samples = codecs.read_heif(opened)
         elif self.info.format == "RAW":
             samples, turn = camera.read(opened, least)
             if isinstance(samples, bytes):
