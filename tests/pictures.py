@@ -111,6 +111,35 @@ def dng(image: Image.Image, orientation: int = 1, preview: bytes = b"") -> bytes
     return _tiff([sorted(preview_tags + camera_tags), raw_tags])
 
 
+DISPLAY_P3 = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+"""Primaries, adapted to D50."""
+
+
+def icc_profile(primaries: tuple[tuple[float, float, float], ...], gamma: float = 2.2) -> bytes:
+    """A colour profile (ICC version 2) of three primaries and a gamma."""
+
+    def numbers(values: tuple[float, ...]) -> bytes:
+        return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    white = (0.9642, 1.0, 0.8249)
+    curve = b"curv" + bytes(4) + struct.pack(">IHH", 1, round(gamma * 256), 0)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + numbers(white)}
+    for letter, primary in zip((b"r", b"g", b"b"), primaries):
+        tags[letter + b"XYZ"] = b"XYZ " + bytes(4) + numbers(primary)
+        tags[letter + b"TRC"] = curve
+    tags[b"desc"] = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(79)
+    tags[b"cprt"] = b"text" + bytes(4) + b"none"
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(value))
+        body += value
+    head = struct.pack(">I4sI", 128 + len(table) + len(body), b"test", 0x02100000)
+    head += b"mntrRGB XYZ " + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    head += numbers(white)
+    return head.ljust(128, b"\0") + table + body
+
+
 def _tiff(directories: list[list[tuple[int, str, Any]]]) -> bytes:
     """A little-endian TIFF; ``ifd`` as a kind means the offset of that directory."""
     starts = [8]

@@ -32,34 +32,30 @@ def open_heif(data: bytes) -> Any:
     """Read the header of a HEIC file.
 
     Returns:
-        A ``PIL.ImageFile.ImageFile``.
+        The primary ``pillow_heif.HeifImage``, not decoded yet.
     """
-    from pillow_heif import HeifImageFile, options
+    # Used directly, so nothing is registered with Pillow for the whole process.
+    import pillow_heif
 
     # as in prepare
-    options.DECODE_THREADS = 1
-    options.DEPTH_IMAGES = options.AUX_IMAGES = False
-    # The class is used directly, so nothing is registered with Pillow for the whole process.
-    # libheif applies the rotation and mirroring of the container; by the standard (ISO/IEC
-    # 23008-12) EXIF's orientation counts for nothing beside them.
-    make: Any = HeifImageFile
-    return make(io.BytesIO(data))
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.options.THUMBNAILS = False
+    pillow_heif.options.DEPTH_IMAGES = pillow_heif.options.AUX_IMAGES = False
+    container = pillow_heif.open_heif(io.BytesIO(data))
+    return container[container.primary_index]
 
 
-def read_heif(data: bytes, least: Size, opened: Any) -> Any:
-    """Decode a HEIC file, or the thumbnail in it if that leaves the least sides.
+def read_heif(opened: Any) -> Any:
+    """Decode a HEIC file.
+
+    libheif applies the rotation and mirroring of the container; by the standard (ISO/IEC
+    23008-12) EXIF's orientation counts for nothing beside them.
 
     Returns:
-        A loaded ``PIL.Image.Image``, or samples of shape (height, width, 3 or 4).
+        Samples of shape (height, width, 3 or 4); of an unusual kind a ``PIL.Image.Image``.
     """
-    from pillow_heif import open_heif
-
-    if opened.draft("RGB", least) is None and opened.mode in ("RGB", "RGBA"):
-        # The codec's own samples: Pillow would copy them.
-        container = open_heif(io.BytesIO(data))
-        return np.asarray(container[container.primary_index])
-    opened.load()
-    return opened
+    # The codec's own samples where they will do: Pillow would copy them.
+    return np.asarray(opened) if opened.mode in ("RGB", "RGBA") else opened.to_pillow()
 
 
 def read_jpeg(data: bytes, least: Size, opened: Image.Image) -> Any:

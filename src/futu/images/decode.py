@@ -17,6 +17,7 @@ from futu.errors import (
 )
 from futu.images import codecs
 from futu.images import raw as camera
+from futu.images.colour import to_srgb
 from futu.images.formats import refuse, sniff
 from futu.images.info import REDUCING_GAP, Box, ImageInfo, Size, image_info, least_sides
 from futu.images.pixels import TURNED_SIDEWAYS, Pixels, stored_box, to_pixels, upright
@@ -91,10 +92,10 @@ class Picture:
             return kind, camera.size(self._opened)
         if kind == "HEIF":
             self._opened = codecs.open_heif(self._data)
-        else:
-            self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
-            if kind != "TIFF":  # Pillow turns those itself
-                self._orientation = _exif_orientation(self._opened)
+            return kind, self._opened.size
+        self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
+        if kind != "TIFF":  # Pillow turns those itself
+            self._orientation = _exif_orientation(self._opened)
         return str(self._opened.format), self._opened.size
 
     def decode(self, target: int, crop: Box | None = None) -> Pixels:
@@ -129,14 +130,16 @@ class Picture:
         box = stored_box(crop, turn, *full)
         least = least_sides(self._size, box, target)
         opened, self._opened = self._opened, None
+        profile = None if self.info.format == "RAW" else opened.info.get("icc_profile")
         if self.info.scales:
             samples = codecs.read_jpeg(self._data, least, opened)
         elif self.info.format == "HEIF":
-            samples = codecs.read_heif(self._data, least, opened)
+            samples = codecs.read_heif(opened)
         elif self.info.format == "RAW":
             samples, turn = camera.read(opened, least)
             if isinstance(samples, bytes):
                 preview = Image.open(io.BytesIO(samples), formats=("JPEG",))
+                profile = preview.info.get("icc_profile")
                 samples = codecs.read_jpeg(
                     samples, least if turn == self._orientation else least[::-1], preview
                 )
@@ -153,7 +156,7 @@ class Picture:
         )
         if self.info.scales:
             factors = (1, 1)  # small by now
-        return upright(to_pixels(samples, box, factors), turn)
+        return upright(to_srgb(to_pixels(samples, box, factors), profile), turn)
 
 
 def inspect(data: bytes, limits: DecodeLimits, name: str = "the image") -> ImageInfo:
@@ -176,7 +179,8 @@ def decode(
     """Decode to upright RGB pixels, as small as serves ``target``.
 
     EXIF orientation is applied, the first frame of an animation taken, transparency laid on
-    white, CMYK, palettes, 16-bit and float samples brought to 8-bit RGB. JPEGs are decoded at
+    white, CMYK, palettes, 16-bit and float samples brought to 8-bit RGB, other RGB spaces to
+    sRGB. JPEGs are decoded at
     the smallest of the codec's reduced scales (1/2, 1/4, 1/8) that still has ``target`` pixels
     on both sides, which is most of the speed on camera pictures. What is still more than
     twice too large is reduced by means of blocks, so one result serves several models.
