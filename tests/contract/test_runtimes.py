@@ -215,7 +215,7 @@ def test_truncated_graph_cannot_be_loaded(
 
 
 @pytest.mark.skipif(not X86, reason="OpenVINO is taken on x86 only")
-@pytest.mark.parametrize("name", [LITE0.name])
+@pytest.mark.parametrize("name", registry.names())
 def test_runtimes_agree(name: str, request: pytest.FixtureRequest, models_dir: Path) -> None:
     if name != LITE0.name:
         request.getfixturevalue("pulled_models")
@@ -230,6 +230,18 @@ def test_runtimes_agree(name: str, request: pytest.FixtureRequest, models_dir: P
     assert (cosines(*found) >= 0.998).all()
     # The pictures are not all alike, so that agreement says something.
     assert (unit(found[0]) @ unit(found[0]).T).min() < 0.7
+
+
+@pytest.mark.skipif(not X86, reason="OpenVINO is taken on x86 only")
+def test_bf16_keeps_close_to_f32(graph: Path) -> None:
+    found = []
+    for precision in ("f32", "bf16"):
+        runtime = load_runtime(LITE0, graph, Choice("openvino", precision=precision))
+        assert precision in runtime.about
+        found.append(runtime.run(pictures(LITE0, 16)))
+        runtime.close()
+    # Photos: 0.999 on average (docs/adr/0003). These drawings are harder.
+    assert cosines(*found).min() >= 0.99
 
 
 def test_missing_provider_names_what_there_is_and_the_package(graph: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, search, status
+from futu.cli import builds, models, search, status
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -63,6 +63,7 @@ for _command in (
     search.search,
     status.datasets,
     status.status,
+    models.models,
 ):
     cli.add_command(_command)
 

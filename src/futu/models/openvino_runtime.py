@@ -35,7 +35,14 @@ class OpenVinoRuntime(Runtime):
     name = "openvino"
 
     def __init__(
-        self, spec: ModelSpec, file: Path, *, precision: str, threads: int, parallel: int
+        self,
+        spec: ModelSpec,
+        file: Path,
+        *,
+        precision: str,
+        threads: int,
+        parallel: int,
+        quantised: bool,
     ) -> None:
         self._openvino = openvino = _library()
         self._spec, self._file = spec, file
@@ -43,13 +50,16 @@ class OpenVinoRuntime(Runtime):
         chosen: Precision = "bf16" if precision == "bf16" else "f32"
         if precision == "auto" and _bf16_pays():
             chosen = "bf16"
-        self._config = {
+        self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": chosen,
             "INFERENCE_NUM_THREADS": threads * parallel,
             "NUM_STREAMS": parallel,
             # Pinned threads of two models or processes would share one core and leave others idle.
             "ENABLE_CPU_PINNING": False,
         }
+        if quantised:
+            # With its own int8 arithmetic cosines to the graph's fell to 0.95: docs/adr/0003.
+            self._config["LP_TRANSFORMS_MODE"] = "NO"
         version = openvino.get_version().split("-")[0]
         self.about = f"OpenVINO {version}, cpu, {chosen}"
         self._compiling = threading.Lock()

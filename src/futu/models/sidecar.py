@@ -105,9 +105,10 @@ def _explain(file: Path, problem: Any) -> str:
     reason = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return f"{file}: {reason}."
-    field = ".".join(str(part) for part in problem["loc"])
+    field = str(problem["loc"][0])
     if problem["type"] == "missing":
-        return f"{file}: the field {field!r} is missing; {_allowed(field)}."
+        how = "missing" if len(problem["loc"]) == 1 else "too short"
+        return f"{file}: the field {field!r} is {how}; {_allowed(field)}."
     if problem["type"] == "extra_forbidden":
         return (
             f"{file}: there is no field {field!r}; allowed are {', '.join(Sidecar.model_fields)}."

@@ -105,6 +105,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    os.chmod(file.name, 0o644)  # a models directory may serve several users
     os.replace(file.name, path)
 
 
