@@ -8,7 +8,8 @@ import pytest
 import redis
 from tests.contract.conftest import a_job, answer
 
-from futu.jobs.message import Job
+from futu.jobs.admin import JobAdmin
+from futu.jobs.message import DeadLetter, Job, encode
 from futu.jobs.streams import JobQueue
 
 SPOILT: dict[str, Callable[[redis.Redis, str], object]] = {
@@ -66,3 +67,13 @@ def test_servers_are_listed_past_one_that_cannot_be_understood(
 ) -> None:
     raw.set("futu:servers:other", b"\xc1", px=1000)
     assert queue.servers.alive() == []
+
+
+def test_dead_letters_are_listed_past_one_that_cannot_be_understood(
+    queue: JobQueue, raw: redis.Redis
+) -> None:
+    raw.xadd("futu:dead", {"letter": b"\xc1"})
+    raw.xadd("futu:dead", {"something": "else"})
+    letter = DeadLetter(a_job(), "died", "s", 1.0)
+    raw.xadd("futu:dead", {"letter": encode(letter)})
+    assert [dead.letter for dead in JobAdmin(queue).dead()] == [letter]
