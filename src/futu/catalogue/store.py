@@ -25,6 +25,7 @@ from futu.catalogue.records import (
     ScannedFile,
 )
 from futu.catalogue.schema import (
+    FAILED,
     MISSING,
     PENDING,
     READY,
@@ -156,6 +157,19 @@ class Catalogue(BuildQueries, SearchQueries):
         if rows:
             with self.write() as db:
                 db.execute(statement, rows)
+
+    def fail_file(
+        self, dataset_id: int, path: str, content_hash: bytes, code: str, error: str
+    ) -> None:
+        """A file was found to have a content no longer.
+
+        Its row lets go of the hash: the vector may come, or have come, from another file.
+        """
+        this = (Image.dataset_id == dataset_id) & (Image.path == path)
+        this &= Image.content_hash == content_hash
+        failed = {"state": FAILED, "content_hash": None, "error_code": code, "error": error}
+        with self.write() as db:
+            db.execute(update(Image).where(this).values(**failed))
 
     def mark_missing(self, image_ids: Sequence[int]) -> None:
         """These files are gone. Their rows and vectors stay, in case they come back."""

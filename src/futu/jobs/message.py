@@ -61,6 +61,10 @@ class Job(msgspec.Struct):
     collect: bool = False
     schema_version: int = SCHEMA_VERSION
 
+    def contents(self) -> list[bytes]:
+        """The content hashes of its pictures, as far as they are known."""
+        return [item.content_hash for item in self.items if item.content_hash is not None]
+
     def without_data(self) -> Job:
         """The same job without the bytes of its pictures."""
         if all(item.data is None for item in self.items):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +10,22 @@ from typing import Any
 
 import redis
 
-from futu.errors import JobTimeoutError, QueueFullError
+from futu.errors import JobFailedError, JobTimeoutError, QueueFullError
 from futu.jobs.base import MAX_WAITING, QueueConnection, result_key
 from futu.jobs.connection import BLOCK_S, translated
 from futu.jobs.exchange import Command
-from futu.jobs.message import Job, JobResult, Stream, decode, encode
+from futu.jobs.message import ItemError, Job, JobResult, Stream, decode, encode
 from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
 
 
 @dataclass(frozen=True)
 class Done:
-    """A finished job announced to the collector; ``result`` is None when its TTL ran out."""
+    """A finished job announced to the collector.
+
+    Attributes:
+        entry_id: of the announcement.
+        result: None when its TTL ran out; one that cannot be read is a job that failed.
+    """
 
     entry_id: bytes
     job_id: str
@@ -140,15 +146,15 @@ class Sending(QueueConnection):
             reply: Any = self.redis.xread({DONE_STREAM: "0"}, count=count, block=block)
             if not reply:
                 return []
-            entries = [(entry_id, fields[b"job_id"].decode()) for entry_id, fields in reply[0][1]]
+            entries = [(entry_id, _announced(fields)) for entry_id, fields in reply[0][1]]
             pipe = self.redis.pipeline(transaction=False)
             for _, job_id in entries:
                 pipe.lindex(result_key(job_id), 0)
-            found = pipe.execute()
-        return [
-            Done(entry_id, job_id, decode(data, JobResult) if data is not None else None)
-            for (entry_id, job_id), data in zip(entries, found, strict=True)
-        ]
+            found = pipe.execute(raise_on_error=False)
+            return [
+                Done(entry_id, job_id, _result(job_id, reply))
+                for (entry_id, job_id), reply in zip(entries, found, strict=True)
+            ]
 
     def forget_done(self, finished: Sequence[Done]) -> None:
         """Remove results that the catalogue now holds."""
@@ -163,7 +169,12 @@ class Sending(QueueConnection):
         """All jobs on a stream, waiting or leased, with their entries; without picture bytes."""
         with translated(self.url):
             heads: Any = self._heads(keys=[stream])
-        return [(entry_id, decode(head, Job)) for entry_id, head in heads]
+        jobs = []
+        for entry_id, head in heads:
+            # What is no job is none of ours to list; the worker that meets it removes it.
+            with contextlib.suppress(JobFailedError):
+                jobs.append((entry_id, decode(head, Job)))
+        return jobs
 
     def depth(self) -> dict[str, int]:
         """How many jobs each stream holds, waiting or leased."""
@@ -186,3 +197,23 @@ def _fields(job: Job) -> dict[str, bytes]:
         if item.data is not None:
             fields[f"data{number}"] = item.data
     return fields
+
+
+def _announced(fields: dict[bytes, bytes]) -> str:
+    """The job of an announcement; nobody's, and without a result, when it names none."""
+    return fields.get(b"job_id", b"").decode("utf-8", "replace")
+
+
+def _result(job_id: str, reply: Any) -> JobResult | None:
+    """What Redis has under the key of a result."""
+    try:
+        if isinstance(reply, redis.ResponseError):
+            if "WRONGTYPE" not in str(reply):
+                raise reply
+            raise JobFailedError(
+                "Another program has written over a result in Redis. Give Futu a Redis database "
+                "of its own."
+            )
+        return decode(reply, JobResult) if reply is not None else None
+    except JobFailedError as error:
+        return JobResult(job_id, "", [], ItemError.of(error))
