@@ -29,7 +29,11 @@ _Picture = tuple[bytes | None, bytes | None]
 
 
 class Inherited:
-    """Jobs that an earlier controller has left under way; each is given to one build at most."""
+    """Jobs that an earlier controller has left under way; each is given to one build at most.
+
+    One whose result comes in the instant between a scan's look into the catalogue and its claim
+    is done again, which changes nothing.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
