@@ -53,8 +53,10 @@ def test_after_work_nothing_is_left_in_redis(queue: JobQueue, raw: redis.Redis) 
 
 def test_worker_waits_for_a_job_without_asking_again(queue: JobQueue) -> None:
     job = a_job()
-    threading.Timer(0.05, queue.enqueue, [job]).start()
+    timer = threading.Timer(0.05, queue.enqueue, [job])
+    timer.start()
     (lease,) = queue.lease("library", "a", block_s=5)
+    timer.join()
     assert lease.job.job_id == job.job_id
 
 
@@ -62,7 +64,7 @@ def test_collected_result_stays_until_it_is_forgotten(queue: JobQueue) -> None:
     job = a_job(collect=True)
     queue.enqueue(job)
     (lease,) = queue.lease("library", "a")
-    queue.deliver(lease, answer(job))
+    assert queue.deliver(lease, answer(job))
     first, again = queue.done(10), queue.done(10)
     assert first == again
     assert [d.result for d in first] == [answer(job)]

@@ -53,6 +53,7 @@ class QueueConnection:
 
     def close(self) -> None:
         """Close the connections."""
+        self._exchange.close()
         self.redis.close()
 
     def ping(self) -> None:

@@ -25,6 +25,11 @@ class Exchange:
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
         self._idle: deque[Any] = deque()
+        self._closed = False
+
+    def close(self) -> None:
+        """Send nothing again; the pool's owner closes the connections."""
+        self._closed = True
 
     def __call__(self, *commands: Command, again: bool) -> list[Any]:
         """Do commands in order.
@@ -52,7 +57,7 @@ class Exchange:
                 return _run(connection, commands)
             except (redis.ConnectionError, redis.TimeoutError):
                 connection.disconnect()
-                if not again:
+                if not again or self._closed:
                     raise
             return _run(connection, commands)
         except BaseException:
