@@ -9,6 +9,7 @@ import redis
 
 from futu.errors import JobFailedError
 from futu.jobs.connection import translated
+from futu.jobs.exchange import Command
 from futu.jobs.message import ServerInfo, decode, encode
 from futu.jobs.scripts import SERVER_PREFIX
 
@@ -35,7 +36,11 @@ class ServerList:
     def register(self, info: ServerInfo) -> None:
         """Say that a server is alive."""
         with translated(self._url):
-            self._client.set(SERVER_PREFIX + info.server, encode(info), px=self._ttl_ms)
+            self._client.execute_command(*self.registration(info))
+
+    def registration(self, info: ServerInfo) -> Command:
+        """The command that ``register`` sends."""
+        return ("SET", SERVER_PREFIX + info.server, encode(info), "PX", self._ttl_ms)
 
     def unregister(self, server: str) -> None:
         """Say goodbye."""
