@@ -36,10 +36,10 @@ class ServerList:
     def register(self, info: ServerInfo) -> None:
         """Say that a server is alive."""
         with translated(self._url):
-            self._client.execute_command(*self.registration(info))
+            self._client.set(SERVER_PREFIX + info.server, encode(info), px=self._ttl_ms)
 
     def registration(self, info: ServerInfo) -> Command:
-        """The command that ``register`` sends."""
+        """The same as a command for ``Exchange``."""
         return ("SET", SERVER_PREFIX + info.server, encode(info), "PX", self._ttl_ms)
 
     def unregister(self, server: str) -> None:
