@@ -328,6 +328,21 @@ def test_extensions_are_lower_case_and_begin_with_a_dot() -> None:
     assert all(e == e.lower() and e[0] == "." and Path("a" + e).suffix == e for e in EXTENSIONS)
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(kind, (20_000, 10)) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "AVIF")]
+    + [("WEBP", (16_383, 10)), ("HEIF", (8_000, 64))]  # the most of the format, of the encoder
+    + [(kind, (1, 1)) for kind in FILES if kind != "RAW"],
+)
+def test_extreme_shapes_of_every_format(kind: str, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (200, 40, 90))
+    data = heic(image) if kind == "HEIF" else encoded(image, kind)
+    found = decode(data, LIMITS, target=224)
+    assert found.shape[0] == size[1]
+    assert min(size[0], 224) <= found.shape[1] <= size[0]
+    assert np.abs(found.astype(int) - (200, 40, 90)).mean() < 6
+
+
 def cost(data: bytes, target: int = 224, **options: Any) -> int:
     return decode_cost(inspect(data, LIMITS), target, **options)
 
