@@ -343,6 +343,14 @@ def test_extreme_shapes_of_every_format(kind: str, size: tuple[int, int]) -> Non
     assert np.abs(found.astype(int) - (200, 40, 90)).mean() < 6
 
 
+@pytest.mark.parametrize("width", [b"\0\0\0\0", b"\xff\xff\xff\0", b"\x80\0\0\0"])
+def test_impossible_size_in_a_header_is_a_damaged_file(width: bytes) -> None:
+    data = FILES["HEIF"]
+    at = data.index(b"ispe") + 8
+    with pytest.raises(UndecodableImageError):
+        decode(data[:at] + width + data[at + 4 :], LIMITS, target=80)
+
+
 def cost(data: bytes, target: int = 224, **options: Any) -> int:
     return decode_cost(inspect(data, LIMITS), target, **options)
 

@@ -68,6 +68,8 @@ class Picture:
             # header is damaged.
             raise _undecodable(name, error) from error
         width, height = self._size
+        if width <= 0 or height <= 0:
+            raise _undecodable(name, ValueError(f"it is {width} x {height} pixels"))
         if width * height > limits.max_pixels:
             raise ImageTooLargeError(
                 f"{name} has {width} x {height} = {width * height:,} pixels; the limit is "
