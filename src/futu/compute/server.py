@@ -156,7 +156,8 @@ class ComputeServer:
         try:
             for thread in threads:
                 thread.join()
-            self._library.stop()
+            for lease in self._library.stop():
+                self._give_back(lease)
             self._apart.put(None)
             apart.join()
             keeper.join()
@@ -224,6 +225,14 @@ class ComputeServer:
             self._attempts.again(lease, error)
         except RedisUnavailableError as away:
             log.debug("job %s is left to its lease: %s", lease.job.job_id, away)
+        finally:
+            self._held.drop(lease)
+
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            self._queue.release(lease)
+        except RedisUnavailableError as error:
+            log.debug("job %s is left to its lease: %s", lease.job.job_id, error)
         finally:
             self._held.drop(lease)
 
