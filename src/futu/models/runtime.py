@@ -125,10 +125,10 @@ def load_runtime(
         )
     else:
         runtime = _onnxruntime(spec, file, choice, device, threads, parallel)
+    side, count = spec.input_size, CPU_BATCH if parallel > 1 else 1
     try:
-        side = spec.input_size
-        features = runtime.run(np.zeros((1, side, side, 3), np.uint8))
-        check_features(spec, file, features, 1)
+        features = runtime.run(np.zeros((count, side, side, 3), np.uint8))
+        check_features(spec, file, features, count)
     except ModelError:
         runtime.close()
         raise
