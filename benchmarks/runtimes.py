@@ -35,12 +35,13 @@ BATCHES = (1, 8, 16, 32)
 
 
 def compare(spec: ModelSpec, seconds: float) -> None:
-    """Images/s on all cores by each runtime, and in which one the default is."""
+    """Images/s on all cores by each runtime, the ratio of what a core does, and the default."""
     figures = measure.measure(spec, store.model_file(spec, SETTINGS.models_dir), seconds)
-    rates = {f.runtime: f.images_per_s for f in figures}
+    rates = {f.runtime: f.images_per_core_s for f in figures}
     for f in figures:
         chosen = ", taken by default" if f.default else ""
-        print(f"{spec.name}: {f.about}: {f.images_per_s:.0f} images/s{chosen}")
+        core = f"{f.images_per_core_s:.0f} for each second of a core"
+        print(f"{spec.name}: {f.about}: {f.images_per_s:.0f} images/s, {core}{chosen}")
     if len(rates) == 2:
         print(
             f"{spec.name}: OpenVINO / ONNX Runtime {rates['openvino'] / rates['onnxruntime']:.2f}"
@@ -60,15 +61,18 @@ def shapes(spec: ModelSpec, seconds: float) -> None:
         name: (load_runtime(spec, file, Choice(), threads=t, parallel=p), p)
         for name, (t, p) in layouts.items()
     }
-    best: dict[tuple[str, int], float] = {}
+    best: dict[tuple[str, int], measure.Rate] = {}
     for _ in range(4):
         for name, (runtime, callers) in loaded.items():
             for batch in BATCHES:
-                rate = measure.images_per_s(runtime, spec, callers, batch, seconds / 8)
-                best[name, batch] = max(best.get((name, batch), 0), rate)
+                rate = measure.measure_rate(runtime, spec, callers, batch, seconds / 8)
+                best[name, batch] = rate.best(best.get((name, batch), rate))
     for name in layouts:
-        shown = ", ".join(f"batch {batch}: {best[name, batch]:.0f}" for batch in BATCHES)
-        print(f"{spec.name}: {name}: {shown} images/s")
+        shown = ", ".join(
+            f"batch {batch}: {best[name, batch].per_s:.0f} ({best[name, batch].per_core_s:.0f})"
+            for batch in BATCHES
+        )
+        print(f"{spec.name}: {name}: {shown} images/s (for each second of a core)")
     for runtime, _ in loaded.values():
         runtime.close()
 
