@@ -38,8 +38,7 @@ def _file() -> Path:
 
 def pixels(path: Path) -> Pixels:
     """Read, decode and resize one picture."""
-    image = decode(path.read_bytes(), LIMITS, target=SPEC.input_size)
-    return preprocess(image, SPEC)
+    return preprocess(decode(path.read_bytes(), LIMITS, target=SPEC.input_size), SPEC)
 
 
 def one_thread_loop(files: list[Path], model: Extractor) -> float:

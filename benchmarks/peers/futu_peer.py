@@ -74,25 +74,31 @@ class Worker:
         if job.stream == "library":
             self._queue.redis.rpush(produce.STARTED_KEY, "1")
             time.sleep(produce.SLOW_S)
-        items = [ItemResult(vector=_ANSWER) for _ in job.items]
-        return JobResult(job.job_id, _MODEL, consumer, items)
+        items = [ItemResult(vectors={_MODEL: _ANSWER}) for _ in job.items]
+        return JobResult(job.job_id, consumer, items)
 
 
 def _produce() -> None:
     queue = JobQueue(produce.URL)
 
+    def query(payload: str) -> Job:
+        return Job(new_job_id(), "query", [_MODEL], [ImageItem(data=payload.encode())])
+
     def send(payload: str) -> tuple[Job, bytes]:
-        job = Job(new_job_id(), "query", _MODEL, [ImageItem(data=payload.encode())])
+        job = query(payload)
         return job, queue.enqueue(job)
 
+    def ask(payload: str) -> JobResult:
+        return queue.ask(query(payload), produce.PATIENCE_S)
+
     def send_slow() -> tuple[Job, bytes]:
-        job = Job(new_job_id(), "library", _MODEL, [ImageItem(path=b"slow")])
+        job = Job(new_job_id(), "library", [_MODEL], [ImageItem(path=b"slow")])
         return job, queue.enqueue(job)
 
     def fetch(sent: tuple[Job, bytes]) -> JobResult:
         return queue.wait_result(*sent, timeout_s=produce.PATIENCE_S)
 
-    produce.main(send, send_slow, fetch)
+    produce.main(send, send_slow, fetch, ask=ask)
     queue.close()
 
 

@@ -32,12 +32,12 @@ _AHEAD = 200
 Rate = Callable[[int], float]
 
 
-def round_trips(send: Callable[[str], Any], fetch: Callable[[Any], Any], count: int) -> list[float]:
+def round_trips(ask: Callable[[str], Any], count: int) -> list[float]:
     """Milliseconds of single jobs, one after the other, after warming up."""
     took = []
     for number in range(count + WARM_UP):
         started = time.perf_counter()
-        fetch(send(PAYLOAD))
+        ask(PAYLOAD)
         if number >= WARM_UP:
             took.append((time.perf_counter() - started) * 1000)
     return took
@@ -63,6 +63,7 @@ def main(
     send_slow: Callable[[], Any],
     fetch: Callable[[Any], Any],
     own_rate: Rate | None = None,
+    ask: Callable[[str], Any] | None = None,
 ) -> None:
     """Do the measure that the command line names.
 
@@ -71,11 +72,12 @@ def main(
         send_slow: enqueue a job of five seconds.
         fetch: wait for the result of what a send returned.
         own_rate: instead of ``rate``, for a queue that has a faster way to do the same.
+        ask: send and fetch as one, for a queue that has a faster way to do both.
     """
     measure, count = sys.argv[2], int(sys.argv[3])
     found: Any
     if measure == "round_trips":
-        found = round_trips(send, fetch, count)
+        found = round_trips(ask or (lambda payload: fetch(send(payload))), count)
     elif measure == "rate":
         found = own_rate(count) if own_rate else rate(send, fetch, count)
     else:

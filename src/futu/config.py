@@ -83,6 +83,17 @@ class Settings(BaseSettings):
     max_deliveries: int = Field(
         3, ge=1, le=100, description="times a job is handed out before it counts as suspicious"
     )
+    decode_bytes: int = Field(
+        1024**3,
+        ge=16 * 1024**2,
+        description="memory that decoding pictures may take in a compute server, bytes",
+    )
+    model_idle_s: float = Field(
+        600.0,
+        ge=0,
+        le=10**7,
+        description="seconds after which an idle model is given back; 0: never",
+    )
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024 * 1024, description="most that one job stream may hold, bytes"
     )

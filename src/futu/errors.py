@@ -13,6 +13,8 @@
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
     |   |-- UnsupportedImageError  415 not_an_image
+    |   |   |-- VectorImageError   415 vector_image
+    |   |   `-- NoDecoderError     415 no_decoder
     |   |-- UndecodableImageError  422 cannot_decode
     |   |-- UnreadableFileError    422 unreadable
     |   |-- ChangedFileError       422 changed
@@ -133,6 +135,18 @@ class UnsupportedImageError(ImageError):
 
     status = 415
     code = "not_an_image"
+
+
+class VectorImageError(UnsupportedImageError):
+    """A drawing made of shapes (SVG), which has no pixels of its own."""
+
+    code = "vector_image"
+
+
+class NoDecoderError(UnsupportedImageError):
+    """A picture whose decoder is an extra that is not installed."""
+
+    code = "no_decoder"
 
 
 class UndecodableImageError(ImageError):

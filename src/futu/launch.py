@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -96,6 +97,10 @@ def launch(mode: str, given: dict[str, Any]) -> None:
         _on_signals(compute.stop)
         supervisor.stop_with_parent(compute.stop)
         compute.run()
+        if compute.abandoned:
+            # The interpreter would wait for threads that never end.
+            logging.shutdown()
+            os._exit(1)
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

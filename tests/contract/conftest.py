@@ -88,8 +88,8 @@ def raw(url: str) -> Iterator[redis.Redis]:
 
 def a_job(stream: Stream = "library", *, collect: bool = False, data: bytes | None = None) -> Job:
     item = ImageItem(path=b"/a/\xff.jpg", content_hash=b"h" * 32, data=data)
-    return Job(new_job_id(), stream, "m", [item], collect)
+    return Job(new_job_id(), stream, ["m"], [item], collect)
 
 
 def answer(job: Job, server: str = "s") -> JobResult:
-    return JobResult(job.job_id, job.model_id, server, [ItemResult(vector=b"1234")])
+    return JobResult(job.job_id, server, [ItemResult(vectors={"m": b"1234"})])

@@ -101,6 +101,26 @@ def test_whoever_takes_a_job_over_takes_its_lock_over(queue: JobQueue, raw: redi
     assert queue.deliver(second, answer(job, "b"))
 
 
+def test_redis_that_forgot_its_scripts_takes_answers(queue: JobQueue, raw: redis.Redis) -> None:
+    for job in (a_job(), a_job()):
+        queue.enqueue(job)
+    leases = queue.lease("library", "a", count=2)
+    raw.script_flush()
+    assert queue.deliver_all([(lease, answer(lease.job)) for lease in leases]) == [True, True]
+
+
+def test_silent_job_behind_many_live_ones_is_taken_over(queue: JobQueue, raw: redis.Redis) -> None:
+    for _ in range(40):
+        queue.enqueue(a_job())
+    leases = queue.lease("library", "a", count=40)
+    silent_ms = int(LEASE_S * 1000) + 1
+    raw.xclaim("library", "compute", "a", 0, [leases[-1].entry_id], idle=silent_ms, justid=True)
+    for lease in leases[:-1]:
+        assert queue.heartbeat(lease)
+    (taken,) = queue.reclaim("library", "b")
+    assert taken.entry_id == leases[-1].entry_id
+
+
 def test_deliveries_are_counted(queue: JobQueue) -> None:
     queue.enqueue(a_job())
     (lease,) = queue.lease("library", "a")
@@ -166,7 +186,7 @@ def test_dead_letters_are_written_with_the_answer_or_not_at_all(queue: JobQueue)
     job = a_job()
     queue.enqueue(job)
     (lease,) = queue.lease("library", "a")
-    nobody = JobResult(job.job_id, "m", "s", [])
+    nobody = JobResult(job.job_id, "s", [])
     assert queue.deliver(lease, nobody, [letter(job.job_id)])
     assert not queue.deliver(lease, nobody, [letter(job.job_id)])
     (dead,) = admin.dead()

@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from tests.contract.conftest import LEASE_S, a_job, answer
 
 from futu.errors import JobTimeoutError, QueueFullError, RedisUnavailableError
-from futu.jobs.message import ServerInfo, Stream
+from futu.jobs.message import Job, ServerInfo, Stream
 from futu.jobs.scripts import STREAMS
 from futu.jobs.streams import MAX_WAITING, JobQueue, Lease
 
@@ -43,7 +44,7 @@ def test_after_work_nothing_is_left_in_redis(queue: JobQueue, raw: redis.Redis) 
     for lease in queue.lease("library", "a", count=9):
         assert queue.deliver(lease, answer(lease.job))
     queue.wait_result(waited, entry, 1)
-    queue.forget_done(queue.done(10, 0.01))
+    queue.forget_done(queue.done(10))
     assert set(queue.depth().values()) == {0}
     assert raw.xpending("library", "compute")["pending"] == 0
     assert list(raw.scan_iter("result:*")) == []
@@ -52,8 +53,10 @@ def test_after_work_nothing_is_left_in_redis(queue: JobQueue, raw: redis.Redis) 
 
 def test_worker_waits_for_a_job_without_asking_again(queue: JobQueue) -> None:
     job = a_job()
-    threading.Timer(0.05, queue.enqueue, [job]).start()
+    timer = threading.Timer(0.05, queue.enqueue, [job])
+    timer.start()
     (lease,) = queue.lease("library", "a", block_s=5)
+    timer.join()
     assert lease.job.job_id == job.job_id
 
 
@@ -61,13 +64,13 @@ def test_collected_result_stays_until_it_is_forgotten(queue: JobQueue) -> None:
     job = a_job(collect=True)
     queue.enqueue(job)
     (lease,) = queue.lease("library", "a")
-    queue.deliver(lease, answer(job))
-    first, again = queue.done(10, 0.01), queue.done(10, 0.01)
+    assert queue.deliver(lease, answer(job))
+    first, again = queue.done(10), queue.done(10)
     assert first == again
     assert [d.result for d in first] == [answer(job)]
     queue.forget_done(first)
     queue.forget_done(first)
-    assert queue.done(10, 0.01) == []
+    assert queue.done(10) == []
 
 
 def test_expired_result_is_announced_as_gone(queue: JobQueue, raw: redis.Redis) -> None:
@@ -77,7 +80,7 @@ def test_expired_result_is_announced_as_gone(queue: JobQueue, raw: redis.Redis) 
     queue.deliver(lease, answer(job))
     assert 0 < raw.ttl(f"result:{job.job_id}") <= 60
     raw.delete(f"result:{job.job_id}")
-    (done,) = queue.done(10, 0.01)
+    (done,) = queue.done(10)
     assert (done.job_id, done.result) == (job.job_id, None)
 
 
@@ -123,6 +126,53 @@ def test_timeout_withdraws_the_job_and_a_late_answer_leaves_no_key(
     with pytest.raises(JobTimeoutError, match=r"0\.05 s"):
         queue.wait_result(job, entry, 0.05)
     assert not queue.deliver(lease, answer(job))
+    assert raw.xlen("query") == 0
+    assert list(raw.scan_iter("result:*")) == []
+
+
+def answer_next(queue: JobQueue) -> threading.Thread:
+    """A worker for one query."""
+
+    def work() -> None:
+        (lease,) = queue.lease("query", "a", block_s=5)
+        queue.deliver(lease, answer(lease.job))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_caller_asks_and_has_the_answer_and_nothing_is_left(
+    queue: JobQueue, raw: redis.Redis
+) -> None:
+    job = a_job("query", data=b"x" * 50_000)
+    worker = answer_next(queue)
+    assert queue.ask(job, 5) == answer(job)
+    worker.join()
+    assert raw.xlen("query") == 0
+    assert list(raw.scan_iter("result:*")) + list(raw.scan_iter("lock:*")) == []
+
+
+def test_caller_who_asks_in_vain_withdraws_the_job(queue: JobQueue, raw: redis.Redis) -> None:
+    with pytest.raises(JobTimeoutError, match=r"0\.05 s"):
+        queue.ask(a_job("query"), 0.05)
+    assert raw.xlen("query") == 0
+
+
+def test_job_sent_twice_because_a_reply_was_lost_leaves_one_answer_and_no_key(
+    queue: JobQueue, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job("query")
+
+    def lost(job: Job, *_: Any) -> Any:
+        queue.enqueue(job)
+        raise redis.ConnectionError("cut off after the command had arrived")
+
+    monkeypatch.setattr(queue, "_ask_once", lost)
+    assert queue.lease("query", "b") == []
+    worker = answer_next(queue)
+    assert queue.ask(job, 5) == answer(job)
+    worker.join()
     assert raw.xlen("query") == 0
     assert list(raw.scan_iter("result:*")) == []
 

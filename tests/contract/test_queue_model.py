@@ -109,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def collect(self) -> None:
-        finished = self.queue.done(1000, 0.001)
+        finished = self.queue.done(1000)
         assert [done.job_id for done in finished] == self.done
         self.queue.forget_done(finished)
         self.done.clear()

@@ -58,7 +58,7 @@ def cosines(a: Features, b: Features) -> Features:
 
 
 def pictures(spec: ModelSpec, count: int) -> Pixels:
-    return np.stack([preprocess(picture(seed), spec) for seed in range(count)])
+    return np.stack([preprocess(np.asarray(picture(seed)), spec) for seed in range(count)])
 
 
 def reference_pixels() -> Pixels:

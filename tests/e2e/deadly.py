@@ -10,22 +10,23 @@ import os
 import signal
 from typing import Any
 
-from PIL import Image
-
 from futu.cli import main
 from futu.compute import pipeline
-from futu.images.decode import decode
+from futu.images.decode import Picture
 
 MARK = b"\xff\xd9 deadly"
 
 
-def _deadly(data: bytes, *arguments: Any, **options: Any) -> Image.Image:
-    if data.endswith(MARK):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return decode(data, *arguments, **options)
+class Deadly(Picture):
+    """A picture that may not be survived."""
+
+    def __init__(self, data: bytes, *arguments: Any) -> None:
+        if data.endswith(MARK):
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(data, *arguments)
 
 
-vars(pipeline)["decode"] = _deadly
+vars(pipeline)["Picture"] = Deadly
 
 if __name__ == "__main__":
     main()

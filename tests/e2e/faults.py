@@ -189,6 +189,24 @@ class Cluster:
         assert len(found) == len(rows)
         return found
 
+    def vector_count(self) -> int:
+        """How many vectors the catalogue has; other than a build's counts, it never falls."""
+        with contextlib.closing(sqlite3.connect(self.folder / "data" / "catalogue.db")) as db:
+            (count,) = db.execute("SELECT count(*) FROM vectors").fetchone()
+        return int(count)
+
+    def holds_a_job(self, name: str) -> bool:
+        """Whether a compute server has leased a job of a dataset."""
+        client = redis.Redis.from_url(self.redis_url)
+        try:
+            consumers: Any = client.xinfo_consumers("library", "compute")
+        except redis.ResponseError:
+            return False
+        finally:
+            client.close()
+        ours = f"-{self.processes[name].pid}-"
+        return any(one["pending"] and ours in one["name"].decode() for one in consumers)
+
     def assert_redis_is_clean(self, dead_letters: int = 0) -> None:
         """No job, lock, result or pending entry is left, after a moment to settle."""
         client = redis.Redis.from_url(self.redis_url)

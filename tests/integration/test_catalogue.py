@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,22 @@ def test_same_content_in_two_datasets_shares_one_vector(catalogue: Catalogue) ->
     assert (images[0].width, images[0].height, images[0].dataset) == (30, 20, "1st")
     assert catalogue.image_counts() == {one.id: 2, two.id: 1}
     assert catalogue.first_images()[two.id].path == "b.jpg"
+
+
+def test_copy_of_a_known_content_has_its_size(catalogue: Catalogue) -> None:
+    dataset = catalogue.add_dataset("d", "/d")
+    catalogue.write_files(dataset.id, [scanned("a.jpg", b"a"), scanned("b.jpg", b"b")])
+    (known,) = catalogue.record([good(b"a")], MODEL).values()
+    catalogue.write_files(
+        dataset.id, [scanned("copy.jpg", b"a", READY), scanned("b.jpg", b"a", READY)]
+    )
+    images = catalogue.images_of_vectors([known], [dataset.id])[known]
+    sizes = {image.path: (image.width, image.height) for image in images}
+    assert sizes == dict.fromkeys(["a.jpg", "b.jpg", "copy.jpg"], (30, 20))
+    catalogue.write_files(dataset.id, [scanned("copy.jpg", b"c")])
+    (changed,) = catalogue.record([replace(good(b"c"), width=7, height=5)], MODEL).values()
+    (image,) = catalogue.images_of_vectors([changed], [dataset.id])[changed]
+    assert (image.width, image.height) == (7, 5)
 
 
 def test_missing_files_leave_searches_and_keep_their_vectors(catalogue: Catalogue) -> None:

@@ -43,7 +43,7 @@ def test_message_of_a_newer_version_is_understood() -> None:
     job = {
         "job_id": "1",
         "stream": "query",
-        "model_id": "m",
+        "model_ids": ["m"],
         "items": [{"path": b"/a", "later": 1}],
         "schema_version": 9,
         "later": {"x": 1},

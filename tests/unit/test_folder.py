@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.pictures import dng, heic, jpeg, picture
 
 from futu.errors import (
     ImageTooLargeError,
@@ -42,6 +43,31 @@ def test_pictures_are_found_in_a_stable_order_and_the_rest_passed_over(root: Pat
         touch(root / name)
     (root / "folder.jpg").mkdir()
     assert names(root) == ["a.PNG", "b.jpg", "图片.gif", "sub/c.webp", "sub/deep/d.tif"]
+
+
+def test_every_known_extension_is_found_and_no_extension_is_looked_into(root: Path) -> None:
+    for name in ("a.HEIC", "b.heif", "c.NEF", "d.dng", "e.avif", "f.mpo"):
+        touch(root / name)
+    for name, data in {"jpeg": jpeg(1), "heif": heic(picture(1)), "raw": dng(picture(1))}.items():
+        (root / name).write_bytes(data)
+    for name, data in {
+        "README": b"text",
+        "empty": b"",
+        "drawing": b"<svg/>",
+        "number": b"\x28\0\0\0" + bytes(40),
+        "jpeg.bak": jpeg(1),
+        "drawing.svg": b"<svg/>",
+        "layers.psd": b"8BPS",
+    }.items():
+        (root / name).write_bytes(data)
+    os.mkfifo(root / "pipe")
+    (root / "closed").write_bytes(jpeg(1))
+    (root / "closed").chmod(0)
+    found = names(root)
+    if os.access(root / "closed", os.R_OK):  # we are root
+        found.remove("closed")
+    expected = ["a.HEIC", "b.heif", "c.NEF", "d.dng", "e.avif", "f.mpo", "heif", "jpeg", "raw"]
+    assert found == expected
 
 
 def test_name_that_is_not_utf8_is_kept_and_shown(root: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from tests.pictures import picture
 
 from futu.errors import InvalidRequestError, ModelError
 from futu.models import registry, store
 from futu.models.efficientnet_lite import build_onnx
 from futu.models.extractor import Extractor, preprocess
 from futu.models.legacy_pth import read_legacy_pth
+from futu.models.resize import FILTERS, Part, by_pillow, resize
 from futu.models.runtime import Features, Pixels, Runtime
 
 LITE0 = registry.spec()
@@ -112,8 +113,19 @@ def test_zero_vector_stays_zero_and_wrong_outputs_are_refused() -> None:
 
 
 def test_preprocess_squashes_to_the_input_size() -> None:
-    assert preprocess(Image.new("RGB", (500, 20), (1, 2, 3)), LITE0).shape == (224, 224, 3)
+    assert preprocess(np.full((20, 500, 3), 7, np.uint8), LITE0).shape == (224, 224, 3)
     centre = dataclasses.replace(LITE0, resize="centre", crop_fraction=0.875)
-    wide = Image.new("RGB", (600, 200), (255, 0, 0))
-    wide.paste((0, 0, 255), (200, 0, 400, 200))
+    wide = np.full((200, 600, 3), (255, 0, 0), np.uint8)
+    wide[:, 200:400] = (0, 0, 255)
     assert (preprocess(wide, centre) == (0, 0, 255)).all()
+
+
+@pytest.mark.parametrize("resample", FILTERS)
+@pytest.mark.parametrize("part", [None, (20.5, 10.25, 200.0, 150.5)])
+def test_both_ways_to_resize_agree(resample: str, part: Part | None) -> None:
+    pixels = np.asarray(picture(6, (321, 241)))
+    found = resize(pixels, 96, resample, part).astype(np.int16)
+    difference = np.abs(found - by_pillow(pixels, 96, resample, part))
+    assert difference.mean() < 0.3
+    assert np.percentile(difference, 99.5) <= 2
+    assert difference.max() <= 16

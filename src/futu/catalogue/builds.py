@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     insert,
     select,
     update,
@@ -18,6 +19,7 @@ from futu.catalogue.records import (
 )
 from futu.catalogue.schema import (
     BUILDING,
+    ERROR,
     FAILED,
     PENDING,
     QUARANTINED,
@@ -30,23 +32,54 @@ from futu.catalogue.session import Session, chunks, now
 class BuildQueries(Session):
     """Builds and their failures."""
 
-    def start_build(self, dataset_id: int, model_id: str) -> BuildRecord:
-        """A new build of a dataset."""
+    def start_build(
+        self, dataset_id: int, model_id: str, *, retry_failed: bool = False
+    ) -> BuildRecord:
+        """A new build of a dataset, and the end of one that was interrupted, in one step.
+
+        Args:
+            dataset_id: whose.
+            model_id: the model it is for.
+            retry_failed: as ``retry_failed`` below, in the same step.
+        """
+        interrupted = (Build.dataset_id == dataset_id) & (Build.state == BUILDING)
+        started_at = now()
         with self.write() as db:
+            db.execute(
+                update(Build)
+                .where(interrupted)
+                .values(
+                    state=ERROR,
+                    message="Interrupted; a new build goes on from there.",
+                    finished_at=started_at,
+                )
+            )
+            if retry_failed:
+                _wait_again(db, dataset_id)
             key = db.execute(
                 insert(Build).values(
-                    dataset_id=dataset_id, model_id=model_id, state=BUILDING, started_at=now()
+                    dataset_id=dataset_id, model_id=model_id, state=BUILDING, started_at=started_at
                 )
             ).inserted_primary_key
         assert key is not None  # noqa: S101 - an INSERT of one row has one
-        return BuildRecord(key[0], dataset_id, model_id, BUILDING, started_at=now())
+        return BuildRecord(key[0], dataset_id, model_id, BUILDING, started_at=started_at)
 
     def save_build(self, build: BuildRecord) -> None:
-        """Write a build's state and counts."""
+        """Write a build's state and counts; one that has ended stays as it is."""
         facts = asdict(build)
         del facts["id"], facts["dataset_id"], facts["model_id"], facts["started_at"]
+        this = (Build.id == build.id) & (Build.state == BUILDING)
         with self.write() as db:
-            db.execute(update(Build).where(Build.id == build.id).values(**facts))
+            db.execute(update(Build).where(this).values(**facts))
+
+    def retry_failed(self, dataset_id: int) -> int:
+        """Let files that failed or were put aside wait for a vector again.
+
+        Returns:
+            How many there are.
+        """
+        with self.write() as db:
+            return _wait_again(db, dataset_id)
 
     def last_build(self, dataset_id: int) -> BuildRecord | None:
         """The newest build of a dataset."""
@@ -112,3 +145,9 @@ class BuildQueries(Session):
 
 def _builds() -> Any:
     return select(*Build.__table__.columns)
+
+
+def _wait_again(db: Connection, dataset_id: int) -> int:
+    failed = (Image.dataset_id == dataset_id) & Image.state.in_((FAILED, QUARANTINED))
+    changed = update(Image).where(failed).values(state=PENDING, error_code=None, error=None)
+    return db.execute(changed).rowcount

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import (
+    Connection,
     bindparam,
     func,
     insert,
@@ -25,6 +26,7 @@ from futu.catalogue.records import (
     ScannedFile,
 )
 from futu.catalogue.schema import (
+    FAILED,
     MISSING,
     PENDING,
     READY,
@@ -142,20 +144,39 @@ class Catalogue(BuildQueries, SearchQueries):
             return vector_ids_of(db, hashes, model_id)
 
     def write_files(self, dataset_id: int, files: Sequence[ScannedFile]) -> None:
-        """Insert or update the rows of scanned files."""
+        """Insert or update the rows of scanned files; a known content has a known size."""
+        if not files:
+            return
         statement = self.insert_or(Image)
-        changed = ("size", "mtime_ns", "content_hash", "state", "error_code", "error")
-        statement = statement.on_conflict_do_update(
-            index_elements=["dataset_id", "path"],
-            set_={name: statement.excluded[name] for name in changed},
-        )
-        rows = [
-            {**asdict(file), "dataset_id": dataset_id, "width": 0, "height": 0, "added_at": now()}
-            for file in files
-        ]
-        if rows:
-            with self.write() as db:
-                db.execute(statement, rows)
+        kept = ("dataset_id", "path", "added_at")
+        given = {"dataset_id": dataset_id, "added_at": now()}
+        ready = {f.content_hash for f in files if f.state == READY and f.content_hash is not None}
+        with self.write() as db:
+            sizes = _sizes(db, list(ready))
+            rows = []
+            for file in files:
+                width, height = sizes.get(file.content_hash or b"", (0, 0))
+                rows.append({**asdict(file), **given, "width": width, "height": height})
+            changed = {name: statement.excluded[name] for name in rows[0] if name not in kept}
+            db.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["dataset_id", "path"], set_=changed
+                ),
+                rows,
+            )
+
+    def fail_file(
+        self, dataset_id: int, path: str, content_hash: bytes, code: str, error: str
+    ) -> None:
+        """A file was found to have a content no longer.
+
+        Its row lets go of the hash: the vector may come, or have come, from another file.
+        """
+        this = (Image.dataset_id == dataset_id) & (Image.path == path)
+        this &= Image.content_hash == content_hash
+        failed = {"state": FAILED, "content_hash": None, "error_code": code, "error": error}
+        with self.write() as db:
+            db.execute(update(Image).where(this).values(**failed))
 
     def mark_missing(self, image_ids: Sequence[int]) -> None:
         """These files are gone. Their rows and vectors stay, in case they come back."""
@@ -220,6 +241,19 @@ class Catalogue(BuildQueries, SearchQueries):
                     ],
                 )
             return vector_ids_of(db, [o.content_hash for o in good], model_id)
+
+
+def _sizes(db: Connection, contents: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Content hash -> width and height in pixels, for those of which a file has been decoded."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for chunk in chunks(contents):
+        query = (
+            select(Image.content_hash, func.max(Image.width), func.max(Image.height))
+            .where(Image.content_hash.in_(chunk), Image.width > 0)
+            .group_by(Image.content_hash)
+        )
+        found.update({bytes(row[0] or b""): (row[1], row[2]) for row in db.execute(query)})
+    return found
 
 
 def _datasets() -> Any:

@@ -22,6 +22,7 @@ from futu.jobs.streams import JobQueue, Lease
 log = logging.getLogger(__name__)
 
 _FIRST_DELAY_S = 0.5
+_MOST_DOUBLINGS = 10
 
 
 class Attempts:
@@ -47,7 +48,7 @@ class Attempts:
 
     def again(self, lease: Lease, error: Exception) -> None:
         """A job failed for no fault of a picture: give it back, to be tried after a delay."""
-        delay_s = _FIRST_DELAY_S * 2 ** (lease.deliveries - 1)
+        delay_s = _FIRST_DELAY_S * 2 ** min(lease.deliveries - 1, _MOST_DOUBLINGS)
         log.warning(
             "job %s failed (attempt %d of %d), again in %.1f s: %s",
             lease.job.job_id,
@@ -76,7 +77,7 @@ class Attempts:
         for item in job.items:
             try:
                 with self._lock:
-                    results.append(self._trial.run(item))
+                    results.append(self._trial.run(item, job.model_ids))
                 continue
             except TrialDiedError as died:
                 reason = str(died)
@@ -91,7 +92,7 @@ class Attempts:
             results.append(ItemResult(error=ItemError.of(verdict)))
             alone = msgspec.structs.replace(job, items=[item]).without_data()
             letters.append(DeadLetter(alone, reason, self._server, time.time()))
-        answer = JobResult(job.job_id, job.model_id, self._server, results)
+        answer = JobResult(job.job_id, self._server, results)
         return self._queue.deliver(lease, answer, letters)
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
-"""The compute server: threads that lease jobs, decode, infer and deliver.
+"""The compute server: lanes that lease, workers that decode and run models, one that keeps watch.
 
-``workers`` threads do the jobs of datasets, each with one-thread model runs, so that they share
-the cores without waiting for each other. One further thread, the query lane, does nothing but
-queries, with a model session that may use all cores: a query never waits for a library batch to
-end. A last thread sends the heartbeats of all leases held and keeps the server registered.
+The lane ``library`` leases jobs of datasets for ``workers`` workers (see ``Library``). The lanes
+``query`` do nothing but queries, with models that may use all cores: a query never waits for
+pictures of datasets to end. The keeper sends the heartbeats of all leases held, keeps the server
+registered, gives back idle models, and takes jobs from decoders that hang. What has killed its
+worker, or hung, is done in a process apart (see ``Attempts``).
 
 A server takes jobs by path until it finds a whole job of which it can read no file as the
 controller saw it; for a while it is then blind, and takes only jobs that carry the bytes. Jobs by
@@ -16,35 +17,40 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import socket
 import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from functools import partial
 
 from futu import __version__
+from futu.compute.answers import Answers
 from futu.compute.attempts import Attempts
-from futu.compute.pipeline import infer, load
-from futu.compute.trial import Trial
+from futu.compute.gate import MemoryGate
+from futu.compute.hosting import ModelHost
+from futu.compute.lanes import HeldLeases, Lane
+from futu.compute.library import Library
+from futu.compute.pipeline import Loader
+from futu.compute.queries import Queries
+from futu.compute.trial import Models, Trial
 from futu.config import Settings
-from futu.errors import FutuError, JobFailedError, RedisUnavailableError, UnreadableFileError
+from futu.errors import FutuError, JobFailedError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
-from futu.jobs.connection import Backoff, Outage
-from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo, Stream
+from futu.jobs.connection import Outage
+from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
-from futu.models.extractor import Extractor
-from futu.models.registry import default_spec
-from futu.models.runtime import Choice, load_runtime
+from futu.models.runtime import Choice
+from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 
 log = logging.getLogger(__name__)
 
+_QUERY_LANES = 2
 _QUERIES_AT_ONCE = 16
-_BLOCK_S = 0.5
-_INLINE_FOR_S = 60.0
-_RATE_OVER_S = 10.0
+_ROOM_S = 0.2
+_MOST_ABANDONED = 3
 
 
 class ComputeServer:
@@ -52,16 +58,10 @@ class ComputeServer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._stop = threading.Event()
-        self._held: dict[bytes, Lease] = {}
-        self._held_lock = threading.Lock()
-        self._images_done = self._queries_done = 0
-        self._recent: deque[tuple[float, int]] = deque()
-        self._done_lock = threading.Lock()
-        self._inline_until = 0.0
-        self._others_see = False
+        self._held = HeldLeases()
         self._outage = Outage()
+        self._others_see = False
         self._started_at = time.time()
         self._host = socket.gethostname()
         self.name = f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -71,8 +71,56 @@ class ComputeServer:
             result_ttl_s=settings.result_ttl_s,
             max_bytes=settings.queue_bytes,
         )
-        self._consumers: list[str] = []
-        self._spec = default_spec("similar", settings)
+        limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._models = ModelHost(settings, settings.compute_workers)
+        self._answers = Answers(
+            self._queue, self.name, self._held, self._stop, self._outage, self._register
+        )
+        choice = Choice.of(settings)
+        timeout_s = settings.feature_timeout
+        trial = Trial(self._in_place, limits, settings.decode_bytes, timeout_s, choice)
+        self._attempts = Attempts(self._queue, trial, self.name, settings.max_deliveries)
+        loader = Loader(limits, MemoryGate(settings.decode_bytes))
+        self._library = Library(
+            self._models,
+            loader,
+            self.name,
+            settings.compute_workers,
+            finished=lambda lease, result: self._answers.deliver([(lease, result)]),
+            failed=self._again,
+        )
+        self._queries = [
+            Queries(
+                self._models,
+                loader,
+                self.name,
+                deliver=self._answers.deliver,
+                failed=self._again,
+                hung=self._hung,
+                limit_s=timeout_s,
+            )
+            for _ in range(_QUERY_LANES)
+        ]
+        self._apart: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
+        lane = partial(Lane, self._queue, held=self._held, stop=self._stop, outage=self._outage)
+        self._lanes = [
+            lane(
+                f"{self.name}-query-{number}",
+                streams=lambda: ("query",),
+                count=_QUERIES_AT_ONCE,
+                take=partial(self._take_queries, queries),
+            )
+            for number, queries in enumerate(self._queries)
+        ]
+        self._lanes.append(
+            lane(
+                f"{self.name}-library",
+                streams=self._library_streams,
+                count=1,
+                take=self._take_library,
+                room=partial(self._library.room, _ROOM_S),
+            )
+        )
 
     def stop(self) -> None:
         """Finish the jobs in hand, lease no more. Returns at once; safe in a signal handler."""
@@ -82,271 +130,176 @@ class ComputeServer:
         """Serve until ``stop``.
 
         Raises:
-            ModelError: the model is not in place or cannot be loaded.
+            ModelError: the model for ``similar`` is not in place or cannot be loaded.
             SettingsError: the runtime or device of the settings is not to be had here.
         """
-        graph = model_file(self._spec, self._settings.models_dir)
-        choice, workers = Choice.of(self._settings), self._settings.compute_workers
-        cores = os.cpu_count() or 1
-        query_runtime = load_runtime(self._spec, graph, choice, threads=cores)
-        runtime = load_runtime(self._spec, graph, choice, parallel=workers)
-        library, query = Extractor(self._spec, runtime), Extractor(self._spec, query_runtime)
-        trial = Trial(self._spec, graph, self._limits, self._settings.feature_timeout, choice)
-        attempts = Attempts(self._queue, trial, self.name, self._settings.max_deliveries)
+        with self._models.use(self._models.first, "query"):
+            pass
         log.info(
-            "compute server %s: model %s, %d workers, redis %s",
+            "compute server %s: models %s, %d workers, redis %s",
             self.name,
-            self._spec.model_id,
-            workers,
+            ", ".join(self._models.specs()),
+            self._settings.compute_workers,
             "configured" if self._settings.redis_configured else "default",
         )
-        threads = [self._thread("query", query, attempts, _QUERIES_AT_ONCE)]
-        threads += [self._thread(f"library-{n}", library, attempts, 1) for n in range(workers)]
+        self._library.start()
         # Registered only now that jobs can be done at once.
-        keeper = threading.Thread(target=self._keep_alive, name="heartbeat", daemon=True)
-        keeper.start()
-        for thread in threads:
+        keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
+        apart = threading.Thread(target=self._do_apart, name="apart", daemon=True)
+        threads = [
+            threading.Thread(target=lane.run, name=lane.consumer.rpartition("-")[0], daemon=True)
+            for lane in self._lanes
+        ]
+        for thread in (keeper, apart, *threads):
             thread.start()
-        for thread in threads:
-            thread.join()
-        keeper.join()
-        attempts.close()
-        query_runtime.close()
-        runtime.close()
+        try:
+            for thread in threads:
+                thread.join()
+            self._library.stop()
+            self._apart.put(None)
+            apart.join()
+            keeper.join()
+        finally:
+            self._attempts.close()
+            for queries in self._queries:
+                queries.close()
         self._say_goodbye()
 
-    def _thread(
-        self, lane: str, extractor: Extractor, attempts: Attempts, count: int
-    ) -> threading.Thread:
-        consumer = f"{self.name}-{lane}"
-        self._consumers.append(consumer)
-        return threading.Thread(
-            target=self._work, args=(consumer, extractor, attempts, count), name=lane, daemon=True
-        )
-
     @property
-    def _by_path(self) -> bool:
-        return time.monotonic() >= self._inline_until
+    def abandoned(self) -> int:
+        """Threads left behind in decoders that hang."""
+        return self._library.abandoned + sum(queries.abandoned for queries in self._queries)
 
-    def _streams(self, count: int) -> Sequence[Stream]:
-        """Where a lane looks for jobs: the query lane takes several at once, the others one."""
-        if count > 1:
-            return ("query",)
-        if self._by_path:
+    # --- lanes ----------------------------------------------------------------------------------
+
+    def _library_streams(self) -> Sequence[Stream]:
+        if self._answers.by_path:
             return ("library", "inline")
         return ("inline",) if self._others_see else ("inline", "library")
 
-    def _work(self, consumer: str, extractor: Extractor, attempts: Attempts, count: int) -> None:
-        backoff = Backoff(self._stop)
-        reclaim_at = 0.0
-        lease_s = self._settings.lease_s
-        decoders = ThreadPoolExecutor(os.cpu_count() or 1) if count > 1 else None
-        while not self._stop.is_set():
-            try:
-                leases: list[Lease] = []
-                streams = self._streams(count)
-                if time.monotonic() >= reclaim_at:
-                    for stream in streams:
-                        leases += self._queue.reclaim(stream, consumer, count=count)
-                    if leases:
-                        log.warning("took over %d jobs that were given back or silent", len(leases))
-                    else:
-                        reclaim_at = time.monotonic() + lease_s / 3
-                leases = leases or self._queue.lease(
-                    streams, consumer, count=count, block_s=min(_BLOCK_S, lease_s / 3)
-                )
-                self._outage.ended()
-                if leases:
-                    self._do(leases, extractor, attempts, decoders)
-                backoff.reset()
-            except RedisUnavailableError as error:
-                self._outage.began(error)
-                backoff.wait()
-            except Exception:
-                # A worker thread must not die: the lease ends by itself and the job is retried.
-                log.exception("%s: a job was dropped", consumer)
-                backoff.wait()
-        if decoders is not None:
-            decoders.shutdown()
+    def _take_library(self, leases: list[Lease]) -> None:
+        for lease, specs in self._able(leases):
+            if lease.stream == "library" and not self._answers.by_path:
+                self._answers.not_here(lease)
+            else:
+                self._library.submit(lease, specs)
 
-    def _do(
-        self,
-        leases: list[Lease],
-        extractor: Extractor,
-        attempts: Attempts,
-        decoders: ThreadPoolExecutor | None,
-    ) -> None:
-        entries = [lease.entry_id for lease in leases]
-        with self._held_lock:
-            self._held.update(zip(entries, leases))
-        try:
-            by_path = self._by_path
-            unseen = [lease for lease in leases if lease.stream == "library" and not by_path]
-            self._deliver([(lease, self._not_here(lease)) for lease in unseen])
-            leases = [lease for lease in leases if lease not in unseen]
-            together = [lease for lease in leases if not attempts.suspicious(lease)]
-            try:
-                results = self._results(together, extractor, decoders) if together else []
-            except RedisUnavailableError:
-                raise
-            except Exception as error:
-                # Not of one picture: those are results. The model, memory, the machine.
-                for lease in together:
-                    attempts.again(lease, error)
-                results = []
-            self._deliver(list(zip(together, results)))
-            for lease in leases:
-                if attempts.suspicious(lease) and attempts.apart(lease):
-                    self._count(lease)
-        finally:
-            with self._held_lock:
-                for entry_id in entries:
-                    self._held.pop(entry_id, None)
+    def _take_queries(self, queries: Queries, leases: list[Lease]) -> None:
+        able = self._able(leases)
+        if able:
+            queries.do(able)
 
-    def _not_here(self, lease: Lease) -> JobResult:
-        job = lease.job
-        error = ItemError.of(
-            UnreadableFileError(f"{self.name} does not see the controller's files.")
-        )
-        return JobResult(
-            job.job_id, job.model_id, self.name, [ItemResult(error=error)] * len(job.items)
-        )
-
-    def _deliver(self, answers: list[tuple[Lease, JobResult]]) -> None:
-        for lease, result in answers:
-            self._note_sight(lease, result)
-            if lease.stream != "query" and not _all_unseen(result):
-                # Told before the result is, so that whoever has the result can rely on it.
-                self._count(lease)
-        if any(lease.stream != "query" for lease, _ in answers):
-            with contextlib.suppress(RedisUnavailableError):
-                self._queue.servers.register(self._info())
-        for (lease, _), delivered in zip(answers, self._delivered(answers)):
-            if not delivered:
-                log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
-                continue
-            log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
-            if lease.stream == "query":
-                self._count(lease)
-
-    def _note_sight(self, lease: Lease, result: JobResult) -> None:
-        """Notice when not one file of a job could be read as the controller saw it."""
-        if lease.stream != "library" or not self._by_path:
-            return
-        if _all_unseen(result):
-            log.warning(
-                "the files of job %s cannot be read here (%s); for %.0f s this server takes only "
-                "jobs that carry the pictures",
-                lease.job.job_id,
-                lease.job.items[0].name,
-                _INLINE_FOR_S,
-            )
-            self._inline_until = time.monotonic() + _INLINE_FOR_S
-
-    def _delivered(self, answers: list[tuple[Lease, JobResult]]) -> list[bool]:
-        """Deliver, waiting for a Redis that is away: the work is not to be lost for that."""
-        backoff = Backoff(self._stop)
-        while answers:
-            try:
-                return self._queue.deliver_all(answers)
-            except RedisUnavailableError as error:
-                if self._stop.is_set():
-                    raise
-                self._outage.began(error)
-                backoff.wait()
-        return []
-
-    def _count(self, lease: Lease) -> None:
-        images = len(lease.job.items)
-        with self._done_lock:
-            if lease.stream == "query":
-                self._queries_done += images
-                return
-            self._images_done += images
-            self._recent.append((time.monotonic(), images))
-
-    def _rate(self) -> float:
-        """Pictures of datasets per second, over the last seconds."""
-        now = time.monotonic()
-        with self._done_lock:
-            while self._recent and self._recent[0][0] < now - _RATE_OVER_S:
-                self._recent.popleft()
-            return sum(images for _, images in self._recent) / _RATE_OVER_S
-
-    def _results(
-        self, leases: list[Lease], extractor: Extractor, decoders: ThreadPoolExecutor | None
-    ) -> list[JobResult]:
-        """One result for each lease, from one batch over all of them."""
-        mapper: Callable[..., object] = decoders.map if decoders and len(leases) > 1 else map
-        ours = extractor.spec.model_id
-        items = [item for lease in leases if lease.job.model_id == ours for item in lease.job.items]
-        loaded = list(mapper(lambda item: load(item, self._limits, extractor), items))  # type: ignore[call-overload]
-        remaining = iter(infer(loaded, extractor))
-        results = []
+    def _able(self, leases: list[Lease]) -> list[tuple[Lease, list[ModelSpec]]]:
+        """The jobs to do here and now, with the models that they want and we have."""
+        able = []
+        ours = self._models.specs()
         for lease in leases:
-            job = lease.job
-            if job.model_id != ours:
-                error = JobFailedError(
-                    f"The job wants model {job.model_id}; this compute server has {ours}. Run "
-                    "the same version of Futu everywhere."
-                )
-                failed = ItemError.of(error)
-                results.append(JobResult(job.job_id, job.model_id, self.name, [], failed))
-                continue
-            own = [next(remaining) for _ in job.items]
-            results.append(JobResult(job.job_id, job.model_id, self.name, own))
-            for item, result in zip(job.items, own):
-                if result.error is not None and result.error.code not in UNSEEN:
-                    log.warning("job %s: %s", job.job_id, result.error.message or item.name)
-        return results
+            wanted = [ours[name] for name in lease.job.model_ids if name in ours]
+            if not wanted:
+                self._answers.deliver([(lease, self._no_model(lease))])
+            elif self._attempts.suspicious(lease):
+                self._apart.put(lease)
+            else:
+                able.append((lease, wanted))
+        return able
 
-    def _keep_alive(self) -> None:
+    def _no_model(self, lease: Lease) -> JobResult:
+        error = JobFailedError(
+            f"The job wants {', '.join(lease.job.model_ids)}; this compute server has "
+            f"{', '.join(self._models.specs())}. Run the same version of Futu with the same "
+            "models everywhere."
+        )
+        return JobResult(lease.job.job_id, self.name, [], ItemError.of(error))
+
+    def _again(self, lease: Lease, error: Exception) -> None:
+        try:
+            self._attempts.again(lease, error)
+        except RedisUnavailableError as away:
+            log.debug("job %s is left to its lease: %s", lease.job.job_id, away)
+        finally:
+            self._held.drop(lease)
+
+    def _hung(self, lease: Lease) -> None:
+        log.error(
+            "job %s: a picture was not decoded within %g s; the job is done apart",
+            lease.job.job_id,
+            self._settings.feature_timeout,
+        )
+        self._apart.put(lease)
+
+    def _do_apart(self) -> None:
+        """Do suspicious jobs, one after the other."""
+        while (lease := self._apart.get()) is not None:
+            try:
+                if self._attempts.apart(lease):
+                    self._answers.count(lease)
+            except RedisUnavailableError as error:
+                self._outage.began(error)
+            except Exception:
+                # As for a lane: the lease ends by itself.
+                log.exception("job %s was dropped", lease.job.job_id)
+            finally:
+                self._held.drop(lease)
+
+    def _in_place(self) -> Models:
+        models_dir = self._settings.models_dir
+        return [(spec, model_file(spec, models_dir)) for spec in self._models.specs().values()]
+
+    # --- the keeper -----------------------------------------------------------------------------
+
+    def _keep(self) -> None:
         every_s = self._settings.lease_s / 4
         while True:
-            with self._held_lock:
-                held = list(self._held.values())
+            held = self._held.all()
             if self._stop.is_set() and not held:
                 return
             try:
-                self._queue.servers.register(self._info())
-                self._others_see = not self._by_path and any(
+                self._register()
+                self._others_see = not self._answers.by_path and any(
                     server.by_path for server in self._queue.servers.alive()
                 )
                 for lease in held:
                     self._queue.heartbeat(lease)
             except FutuError as error:
                 log.debug("no heartbeat: %s", error)
+            self._look_for_hung()
+            self._models.unload_idle()
             if self._stop.wait(every_s):
                 # Stopping: jobs in hand still need their heartbeats.
                 time.sleep(min(every_s, 0.05))
 
-    def _info(self) -> ServerInfo:
-        return ServerInfo(
-            server=self.name,
-            host=self._host,
-            pid=os.getpid(),
-            model_ids=[self._spec.model_id],
-            workers=self._settings.compute_workers,
-            started_at=self._started_at,
-            images_done=self._images_done,
-            queries_done=self._queries_done,
-            version=__version__,
-            images_per_s=round(self._rate(), 1),
-            by_path=self._by_path,
+    def _look_for_hung(self) -> None:
+        for lease in self._library.overdue(self._settings.feature_timeout):
+            self._hung(lease)
+        if self.abandoned >= _MOST_ABANDONED and not self._stop.is_set():
+            log.error("%d decoders hang; this compute server ends", self.abandoned)
+            self._stop.set()
+
+    def _register(self) -> None:
+        answers = self._answers
+        self._queue.servers.register(
+            ServerInfo(
+                server=self.name,
+                host=self._host,
+                pid=os.getpid(),
+                model_ids=list(self._models.specs()),
+                workers=self._settings.compute_workers,
+                started_at=self._started_at,
+                images_done=answers.images_done,
+                queries_done=answers.queries_done,
+                version=__version__,
+                images_per_s=round(answers.rate(), 1),
+                by_path=answers.by_path,
+            )
         )
 
     def _say_goodbye(self) -> None:
         try:
             self._queue.servers.unregister(self.name)
-            self._queue.retire(self._consumers)
+            self._queue.retire([lane.consumer for lane in self._lanes])
         except FutuError as error:
             log.debug("could not unregister: %s", error)
         self._queue.close()
-        log.info("compute server %s stopped after %d images", self.name, self._images_done)
-
-
-def _all_unseen(result: JobResult) -> bool:
-    """Whether not one picture of a job could be read as the controller saw it."""
-    return bool(result.items) and all(
-        item.error is not None and item.error.code in UNSEEN for item in result.items
-    )
+        with contextlib.suppress(Exception):
+            self._models.close()
+        log.info("compute server %s stopped after %d images", self.name, self._answers.images_done)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
 from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
+from futu.images.folder import display
 from futu.jobs.message import ImageItem, Job
 
 _WAITING = "Waiting: "
@@ -19,14 +22,6 @@ class BuildStoppedError(Exception):
 
 class BuildCancelledError(Exception):
     """Somebody has asked for the build to end."""
-
-
-@dataclass
-class Counted:
-    """A content under way and how many files of the build have it."""
-
-    item: ImageItem
-    files: int
 
 
 @dataclass
@@ -43,37 +38,63 @@ class Sent:
 
 
 class Build:
-    """One build under way. ``lock`` guards the counts and what is outstanding.
+    """One build under way: which files and jobs it still waits for, and its counts.
+
+    A file of the scan is counted once: at the scan, or when the content it has comes to its end
+    (``credit``), or when it is found to have changed meanwhile (``drop_file``). So at the end of
+    a build the counts add up to ``total``. All that changes is guarded by ``lock``.
 
     Attributes:
+        folder: of the dataset, with links resolved; known when ``scanned``.
+        record: the counts.
+        halt: set when the build is asked to end.
+        again: whether another build is to follow this one at once.
+        files: content under way -> the files of the build that have it, not empty.
         outstanding: jobs under way, by id.
         resend: contents that a compute server could not read; they are to travel as bytes.
         refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
-        retry_failed: whether files that have failed before are tried again.
-        cancelled: whether it is to end.
     """
 
-    def __init__(
-        self, dataset: DatasetRecord, record: BuildRecord, *, retry_failed: bool = False
-    ) -> None:
+    def __init__(self, dataset: DatasetRecord, record: BuildRecord) -> None:
         self.dataset = dataset
         self.record = record
-        self.retry_failed = retry_failed
+        self.folder = Path(dataset.folder)
         self.lock = threading.Condition()
-        self.outstanding: dict[str, Sent] = {}
-        self.counted: dict[bytes, Counted] = {}
-        self.refused: dict[bytes, Outcome] = {}
-        self.resend: list[ImageItem] = []
-        self.suspects: set[str] = set()
+        self.halt = threading.Event()
+        self.again = False
         self.scanned = False
-        self.cancelled = False
+        self.files: dict[bytes, list[str]] = {}
+        self.outstanding: dict[str, Sent] = {}
+        self.refused: dict[bytes, Outcome] = {}
+        self.resend: list[bytes] = []
+        self.suspects: set[str] = set()
+        self._halted_by: type[BuildStoppedError | BuildCancelledError] | None = None
+
+    # --- asked to end ----------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """Ask the build to end."""
+        """Ask the build to end and to take its jobs back."""
+        self._halt(BuildCancelledError)
+
+    def stop(self) -> None:
+        """Ask the build to end where it is."""
+        self._halt(BuildStoppedError)
+
+    def _halt(self, why: type[BuildStoppedError | BuildCancelledError]) -> None:
         with self.lock:
-            self.cancelled = True
+            self._halted_by = self._halted_by or why
+            self.halt.set()
             self.lock.notify_all()
+
+    def check(self) -> None:
+        """Return while the build may go on.
+
+        Raises:
+            BuildStoppedError, BuildCancelledError.
+        """
+        if self._halted_by is not None:
+            raise self._halted_by
 
     def wait_for(self, reason: str) -> None:
         """Say why the build does not go on; an empty reason takes that back."""
@@ -82,23 +103,58 @@ class Build:
         elif self.record.message.startswith(_WAITING):
             self.record.message = ""
 
+    # --- counted; all with ``lock`` held ---------------------------------------------------
+
+    def expect(self, content: bytes, path: str) -> ImageItem | None:
+        """A file waits for the vector of its content.
+
+        Returns:
+            The content as a job has it; None when other files wait for it already.
+        """
+        files = self.files.setdefault(content, [])
+        files.append(path)
+        return self.item(content) if len(files) == 1 else None
+
+    def item(self, content: bytes) -> ImageItem | None:
+        """A content under way as a job has it, by the path of its first file."""
+        files = self.files.get(content)
+        if not files:
+            return None
+        path = os.fsencode(os.path.join(self.folder, files[0]))
+        return ImageItem(path=path, content_hash=content, name=display(files[0]))
+
     def credit(self, outcome: Outcome) -> None:
-        """A content has come to its end. Called with ``lock`` held; a repeat changes nothing."""
-        counted = self.counted.pop(outcome.content_hash, None)
-        if counted is None:
+        """A content has come to its end; a repeat changes nothing."""
+        files = self.files.pop(outcome.content_hash, None)
+        if files is None:
             return
         if outcome.vector is not None:
-            self.record.added += counted.files
+            self.record.added += len(files)
         else:
             self.refused[outcome.content_hash] = outcome
-            self.count_refused(outcome, counted.files)
+            self.count_refused(outcome, len(files))
 
     def count_refused(self, outcome: Outcome, files: int = 1) -> None:
-        """Count files whose content cannot be used. Called with ``lock`` held."""
+        """Count files whose content cannot be used."""
         if outcome.quarantined:
             self.record.quarantined += files
         else:
             self.record.failed += files
+
+    def drop_file(self, content: bytes) -> str | None:
+        """The first file of a content no longer has it: it failed.
+
+        Returns:
+            Its path; None when the content has come to its end meanwhile.
+        """
+        files = self.files.get(content)
+        if files is None:
+            return None
+        path = files.pop(0)
+        if not files:
+            del self.files[content]
+        self.record.failed += 1
+        return path
 
 
 def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, Any]:

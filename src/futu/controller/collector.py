@@ -11,11 +11,12 @@ import numpy as np
 
 from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
+from futu.controller.build import Build
 from futu.controller.ingest import Ingest
 from futu.errors import RedisUnavailableError
 from futu.index.live import LiveIndex
 from futu.jobs.connection import Backoff, Outage
-from futu.jobs.message import UNSEEN, ImageItem, ItemResult, Job, JobResult
+from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,14 @@ log = logging.getLogger(__name__)
 _DONE_AT_ONCE = 16
 _BLOCK_S = 0.5
 _SAVE_EVERY_S = 60.0
+_MOST_PIXELS = 2**31 - 1
+
+_WRONG_ANSWER = ItemError(
+    "job_failed",
+    "A compute server's answer does not fit the question. Controller and compute servers must be "
+    "of the same version.",
+)
+_CHANGED = ItemError("changed", "The file was changed; index it again.")
 
 
 class Collector:
@@ -71,81 +80,80 @@ class Collector:
 
     def _collect(self, finished: list[Done]) -> None:
         for done in finished:
+            self._ingest.inherited.forget(done.job_id)
             result = done.result
             if result is None:
                 log.warning("the result of job %s has expired; it will be done again", done.job_id)
                 continue
+            if result.error is not None:
+                log.warning("job %s failed: %s", done.job_id, result.error.message)
             build = self._ingest.build_of(done.job_id)
-            if build is None:
-                # A repeat, or enqueued by a controller that is gone: vectors speak for
-                # themselves, failures are found again by the next build.
-                self._store(result, _vectors(result))
-                continue
-            with build.lock:
-                sent = build.outstanding.get(done.job_id)
-                if sent is None:
-                    outcomes = _vectors(result)
-                else:
-                    outcomes = _outcomes(sent.job, result)
-                    outcomes, unseen = _sift(sent.job, outcomes)
-                    build.resend += unseen
-                self._store(result, outcomes)
-                for outcome in outcomes:
-                    build.credit(outcome)
-                build.outstanding.pop(done.job_id, None)
-                build.wait_for("")
-                build.lock.notify_all()
+            if build is not None:
+                self._credit(build, done.job_id, result)
+            else:
+                # A repeat, or sent by a controller that is gone: vectors speak for themselves,
+                # failures are found again by the next build.
+                self._store(self._vectors(result))
         self._queue.forget_done(finished)
 
-    def _store(self, result: JobResult, outcomes: Sequence[Outcome]) -> None:
+    def _credit(self, build: Build, job_id: str, result: JobResult) -> None:
+        """Store what became of a job's contents and count it for the build that waits for it."""
+        with build.lock:
+            sent = build.outstanding.get(job_id)
+            outcomes = self._vectors(result) if sent is None else self._outcomes(sent.job, result)
+            if sent is not None and sent.job.stream == "library":
+                # What a server only could not read by its path is sent again by bytes.
+                unseen = {o.content_hash for o in outcomes if o.error_code in UNSEEN}
+                outcomes = [o for o in outcomes if o.content_hash not in unseen]
+                build.resend += unseen
+            if any(outcome.error == _WRONG_ANSWER.message for outcome in outcomes):
+                log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
+            self._store(outcomes)
+            for outcome in outcomes:
+                build.credit(outcome)
+            build.outstanding.pop(job_id, None)
+            build.wait_for("")
+            build.lock.notify_all()
+
+    def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, result.model_id)
+            ids = self._catalogue.record(outcomes, self._live.model_id)
             good = [o for o in outcomes if o.vector is not None]
-            if good and result.model_id == self._live.model_id:
+            if good:
                 self._live.add(
                     np.array([ids[o.content_hash] for o in good], np.int64),
                     np.stack([np.asarray(o.vector, np.float16) for o in good]),
                 )
 
+    def _vectors(self, result: JobResult) -> list[Outcome]:
+        """The vectors of a result, by the content they were computed from."""
+        outcomes = [
+            self._outcome(item.content_hash, item)
+            for item in result.items
+            if item.content_hash is not None
+        ]
+        return [outcome for outcome in outcomes if outcome.vector is not None]
 
-def _vectors(result: JobResult) -> list[Outcome]:
-    """The vectors of a result, by the content they were computed from."""
-    return [
-        _outcome(item.content_hash, item)
-        for item in result.items
-        if item.content_hash is not None and item.vector is not None
-    ]
+    def _outcomes(self, job: Job, result: JobResult) -> list[Outcome]:
+        """What became of each content of a job."""
+        contents, error = job.contents(), result.error
+        if error is None:
+            if len(result.items) == len(contents):
+                return [self._outcome(*pair) for pair in zip(contents, result.items)]
+            error = _WRONG_ANSWER
+        return [
+            Outcome(content, error_code=error.code, error=error.message) for content in contents
+        ]
 
-
-def _outcomes(job: Job, result: JobResult) -> list[Outcome]:
-    """What became of each content of a job."""
-    if result.error is None and len(job.items) == len(result.items):
-        pairs = zip(job.items, result.items)
-        return [_outcome(item.content_hash, own) for item, own in pairs if item.content_hash]
-    error = result.error
-    code, message = (error.code, error.message) if error else ("job_failed", "A wrong answer.")
-    return [
-        Outcome(item.content_hash, error_code=code, error=message)
-        for item in job.items
-        if item.content_hash is not None
-    ]
-
-
-def _sift(job: Job, outcomes: list[Outcome]) -> tuple[list[Outcome], list[ImageItem]]:
-    """Part what has come to its end from pictures that a server only could not read by path."""
-    if job.stream != "library":
-        return outcomes, []
-    unseen = {o.content_hash for o in outcomes if o.error_code in UNSEEN}
-    return (
-        [o for o in outcomes if o.content_hash not in unseen],
-        [item for item in job.items if item.content_hash in unseen],
-    )
-
-
-def _outcome(wanted: bytes, result: ItemResult) -> Outcome:
-    if result.vector is not None and result.content_hash == wanted:
-        vector = np.frombuffer(result.vector, "<f4")
-        return Outcome(wanted, vector, result.width, result.height)
-    if result.error is not None:
-        return Outcome(wanted, error_code=result.error.code, error=result.error.message)
-    return Outcome(wanted, error_code="changed", error="The file was changed; index it again.")
+    def _outcome(self, wanted: bytes, result: ItemResult) -> Outcome:
+        error = result.error
+        data = result.vectors.get(self._live.model_id)
+        if error is None and data is not None:
+            if result.content_hash != wanted:
+                error = _CHANGED
+            elif len(data) == 4 * self._live.dimension:
+                vector = np.frombuffer(data, "<f4")
+                if np.isfinite(vector).all() and max(result.width, result.height) <= _MOST_PIXELS:
+                    return Outcome(wanted, vector, result.width, result.height)
+        error = error or _WRONG_ANSWER
+        return Outcome(wanted, error_code=error.code, error=error.message)

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Sequence
 
 import msgspec
 
-from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
-from futu.controller.build import (
-    Build,
-    BuildCancelledError,
-    BuildStoppedError,
-    Sent,
-)
+from futu.controller.build import Build, Sent
 from futu.errors import ChangedFileError, FutuError, QueueFullError, UnavailableError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import hash_bytes, read_bytes
@@ -47,38 +40,30 @@ class Dispatch:
         queue: where jobs go.
         limits: for reading files.
         batch_size: the most pictures in one job.
-        stop: set when the controller ends.
     """
 
     def __init__(
-        self,
-        catalogue: Catalogue,
-        queue: JobQueue,
-        limits: DecodeLimits,
-        batch_size: int,
-        stop: threading.Event,
+        self, catalogue: Catalogue, queue: JobQueue, limits: DecodeLimits, batch_size: int
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
         self._limits = limits
         self._batch_size = batch_size
-        self._stop = stop
 
-    def send(self, build: Build, items: Sequence[ImageItem]) -> None:
-        """Send pictures, waiting for room.
+    def send(self, build: Build, contents: Sequence[bytes]) -> None:
+        """Send contents that the build waits for; waits for room.
 
         Raises:
             BuildStoppedError, BuildCancelledError.
         """
-        for start in range(0, len(items), self._batch_size):
+        for start in range(0, len(contents), self._batch_size):
             self._resend(build)
-            piece = list(items[start : start + self._batch_size])
+            piece = contents[start : start + self._batch_size]
             servers = self._servers()
             if self._wants_bytes(build, servers):
                 self._send_bytes(build, piece)
             else:
-                job = Job(new_job_id(), "library", build.record.model_id, piece, collect=True)
-                self._send_job(build, job, 0, servers)
+                self._send_paths(build, piece, servers)
 
     def finish(self, build: Build) -> None:
         """Wait until every result has come.
@@ -89,7 +74,7 @@ class Dispatch:
         while True:
             self._resend(build)
             with build.lock:
-                self._check(build)
+                build.check()
                 if not build.resend and not build.outstanding:
                     return
                 stalled = not build.resend and not build.lock.wait(_STALL_CHECK_S)
@@ -106,12 +91,6 @@ class Dispatch:
             for entry_id, job in self._queue.unfinished(stream):
                 if job.job_id in ours:
                     self._queue.withdraw(job, entry_id)
-
-    def _check(self, build: Build) -> None:
-        if self._stop.is_set():
-            raise BuildStoppedError
-        if build.cancelled:
-            raise BuildCancelledError
 
     def _servers(self) -> list[ServerInfo]:
         try:
@@ -135,51 +114,72 @@ class Dispatch:
 
     def _resend(self, build: Build) -> None:
         with build.lock:
-            items, build.resend = build.resend, []
-        for start in range(0, len(items), self._batch_size):
-            self._send_bytes(build, items[start : start + self._batch_size])
+            contents, build.resend = build.resend, []
+        for start in range(0, len(contents), self._batch_size):
+            self._send_bytes(build, contents[start : start + self._batch_size])
 
-    def _send_bytes(self, build: Build, items: Sequence[ImageItem]) -> None:
+    def _send_paths(
+        self, build: Build, contents: Sequence[bytes], servers: Sequence[ServerInfo]
+    ) -> None:
+        with build.lock:
+            items = [item for content in contents if (item := build.item(content)) is not None]
+        if items:
+            job = Job(new_job_id(), "library", [build.record.model_id], items, collect=True)
+            self._send_job(build, job, 0, servers)
+
+    def _send_bytes(self, build: Build, contents: Sequence[bytes]) -> None:
+        """Send contents with their bytes, in jobs of bounded size."""
         piece: list[ImageItem] = []
         size = 0
-        for item in items:
-            try:
-                data = self._read(item)
-            except FutuError as error:
-                self._fail(build, item, error)
+        for content in contents:
+            build.check()
+            item = self._loaded(build, content)
+            if item is None:
                 continue
-            if piece and size + len(data) > _INLINE_JOB_BYTES:
+            more = len(item.data or b"")
+            if piece and size + more > _INLINE_JOB_BYTES:
                 self._send_inline(build, piece, size)
                 piece, size = [], 0
-            piece.append(msgspec.structs.replace(item, data=data))
-            size += len(data)
+            piece.append(item)
+            size += more
         if piece:
             self._send_inline(build, piece, size)
 
     def _send_inline(self, build: Build, items: list[ImageItem], size: int) -> None:
-        job = Job(new_job_id(), "inline", build.record.model_id, items, collect=True)
+        job = Job(new_job_id(), "inline", [build.record.model_id], items, collect=True)
         self._send_job(build, job, size, self._servers())
 
-    def _read(self, item: ImageItem) -> bytes:
-        data = read_bytes(os.fsdecode(item.path or b""), self._limits)
-        if hash_bytes(data) != item.content_hash:
-            raise ChangedFileError(
-                f"{item.name} was changed while it was being indexed. Index it again.",
-                file=item.name,
-            )
-        return data
+    def _loaded(self, build: Build, content: bytes) -> ImageItem | None:
+        """A content with its bytes, from the first of its files that still has them.
 
-    def _fail(self, build: Build, item: ImageItem, error: FutuError) -> None:
-        outcome = Outcome(item.content_hash or b"", error_code=error.code, error=error.message)
-        with build.lock:
-            self._catalogue.record([outcome], build.record.model_id)
-            build.credit(outcome)
+        Those that do not have failed. None: no file has it, or it has come to its end.
+        """
+        while True:
+            with build.lock:
+                item = build.item(content)
+            if item is None:
+                return None
+            try:
+                data = read_bytes(os.fsdecode(item.path or b""), self._limits)
+                if hash_bytes(data) == content:
+                    return msgspec.structs.replace(item, data=data)
+                raise ChangedFileError(
+                    f"{item.name} was changed while it was being indexed. Index it again.",
+                    file=item.name,
+                )
+            except FutuError as error:
+                with build.lock:
+                    path = build.drop_file(content)
+                    if path is not None:
+                        self._catalogue.fail_file(
+                            build.dataset.id, path, content, error.code, error.message
+                        )
 
     def _send_job(self, build: Build, job: Job, size: int, servers: Sequence[ServerInfo]) -> None:
         window = max(_WINDOW_JOBS, _JOBS_A_WORKER * sum(server.workers for server in servers))
         while True:
             with build.lock:
-                self._check(build)
+                build.check()
                 sent = sum(other.size for other in build.outstanding.values())
                 full = bool(size and sent and sent + size > _INLINE_WINDOW_BYTES)
                 if len(build.outstanding) < window and not full:
@@ -188,7 +188,7 @@ class Dispatch:
                 stalled = not build.lock.wait(_STALL_CHECK_S)
             if stalled:
                 self._recover(build)
-        backoff = Backoff(self._stop)
+        backoff = Backoff(build.halt)
         while True:
             try:
                 self._queue.enqueue(job)
@@ -198,8 +198,7 @@ class Dispatch:
                     build.wait_for(error.message)
                     log.warning("build of %s waits: %s", build.dataset.name, error)
                 backoff.wait()
-            with build.lock:
-                self._check(build)
+            build.check()
         if backoff.failures:
             build.wait_for("")
 
@@ -214,7 +213,7 @@ class Dispatch:
                 for stream in _DATASET_STREAMS
                 for _, job in self._queue.unfinished(stream)
             }
-            alive |= {done.job_id for done in self._queue.done(1000, 0.001) if done.result}
+            alive |= {done.job_id for done in self._queue.done(1000) if done.result}
             if not self._queue.servers.alive():
                 build.wait_for(_NO_SERVER)
             else:
@@ -230,7 +229,7 @@ class Dispatch:
                 if job.stream == "inline":
                     # Its bytes are read again; under another id, lest both be waited for.
                     del build.outstanding[job_id]
-                    build.resend += job.items
+                    build.resend += job.contents()
                 else:
                     again.append(job)
                 log.warning("job %s was lost by Redis; sent again", job_id)

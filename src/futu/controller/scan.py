@@ -4,24 +4,74 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from futu.catalogue.records import KnownFile, ScannedFile
 from futu.catalogue.schema import FAILED, MISSING, PENDING, QUARANTINED, READY
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, BuildCancelledError, Counted, Sent
+from futu.controller.build import Build, Sent
 from futu.errors import FutuError
 from futu.images.folder import FoundFile, ImageRoots, display, hash_file, walk
 from futu.jobs.message import ImageItem, Job
 
 log = logging.getLogger(__name__)
 
-PERMANENT_ERRORS = frozenset({"not_an_image", "cannot_decode"})
+PERMANENT_ERRORS = frozenset({"not_an_image", "vector_image", "cannot_decode"})
 """A file that failed so is tried again only when it has changed, or on request."""
 
 _SCAN_CHUNK = 256
+
+_Picture = tuple[bytes | None, bytes | None]
+
+
+class Inherited:
+    """Jobs that an earlier controller has left under way; each is given to one build at most.
+
+    One whose result comes in the instant between a scan's look into the catalogue and its claim
+    is done again, which changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._by_picture: dict[_Picture, str] = {}
+        self._heirs: dict[str, Build] = {}
+
+    def add(self, job: Job) -> None:
+        """A job that is on its way."""
+        with self._lock:
+            self._jobs[job.job_id] = job
+            self._by_picture.update((_picture(item), job.job_id) for item in job.items)
+
+    def claim(self, build: Build, item: ImageItem) -> bool:
+        """Let a build wait for the job that has a picture, if there is one.
+
+        Args:
+            build: with ``lock`` held.
+            item: a content that it has just come to wait for.
+        """
+        with self._lock:
+            job = self._jobs.get(self._by_picture.get(_picture(item), ""))
+            if job is None or self._heirs.setdefault(job.job_id, build) is not build:
+                return False
+            build.outstanding[job.job_id] = Sent(job)
+            return True
+
+    def forget(self, job_id: str) -> None:
+        """The result of a job has come. To be called before looking who waits for it."""
+        with self._lock:
+            job = self._jobs.pop(job_id, None)
+            self._heirs.pop(job_id, None)
+            for item in job.items if job is not None else ():
+                self._by_picture.pop(_picture(item), None)
+
+
+def _picture(item: ImageItem) -> _Picture:
+    return item.path, item.content_hash
 
 
 class Scan:
@@ -30,116 +80,107 @@ class Scan:
     Args:
         catalogue: where the rows of files go.
         roots: where pictures may be read.
-
-    Attributes:
-        adopted: content hash -> a job of an earlier controller that is still on its way.
+        inherited: jobs that need not be sent again.
     """
 
-    def __init__(self, catalogue: Catalogue, roots: ImageRoots) -> None:
+    def __init__(self, catalogue: Catalogue, roots: ImageRoots, inherited: Inherited) -> None:
         self._catalogue = catalogue
         self._roots = roots
-        self.adopted: dict[bytes, Job] = {}
+        self._inherited = inherited
 
-    def run(self, build: Build, send: Callable[[Sequence[ImageItem]], None]) -> None:
+    def run(self, build: Build, send: Callable[[Sequence[bytes]], None]) -> None:
         """Look at every file; contents that need a vector are given to ``send`` as they come.
 
         Raises:
-            FutuError: the folder cannot be read; also what ``send`` raises.
+            FutuError: the folder cannot be read.
+            BuildStoppedError, BuildCancelledError: the build was asked to end.
         """
-        dataset = build.dataset
-        folder = self._roots.resolve(dataset.folder)
-        files = list(walk(folder, self._roots))
-        known = self._catalogue.known_files(dataset.id, build.record.model_id)
+        dataset, record = build.dataset, build.record
+        build.folder = self._roots.resolve(dataset.folder)
+        files = []
+        for file in walk(build.folder, self._roots):
+            build.check()
+            files.append(file)
+        known = self._catalogue.known_files(dataset.id, record.model_id)
         with build.lock:
-            build.record.total = len(files)
+            record.total = len(files)
             build.scanned = True
-        self._catalogue.save_build(build.record)
-        log.info("build of %s: %d images in %s", dataset.name, len(files), display(folder))
+        self._catalogue.save_build(record)
+        log.info("build of %s: %d images in %s", dataset.name, len(files), display(build.folder))
         for start in range(0, len(files), _SCAN_CHUNK):
-            if build.cancelled:
-                raise BuildCancelledError
-            send(self._take(build, folder, files[start : start + _SCAN_CHUNK], known))
+            send(self._take(build, files[start : start + _SCAN_CHUNK], known))
         seen = {file.path for file in files}
         gone = [k.id for path, k in known.items() if path not in seen and k.state != MISSING]
+        build.check()
         if gone:
             self._catalogue.mark_missing(gone)
-            build.record.missing = len(gone)
+            record.missing = len(gone)
 
     def _take(
-        self,
-        build: Build,
-        folder: Path,
-        files: Sequence[FoundFile],
-        known: dict[str, KnownFile],
-    ) -> list[ImageItem]:
+        self, build: Build, files: Sequence[FoundFile], known: dict[str, KnownFile]
+    ) -> list[bytes]:
         """Write the rows of new and changed files; return the contents that need a vector."""
-        record = build.record
+        as_before: Counter[str] = Counter()
         changed: list[ScannedFile] = []
-        unchanged = failed = quarantined = 0
         for file in files:
-            row = known.get(file.path)
-            same = row is not None and (row.size, row.mtime_ns) == (file.size, file.mtime_ns)
-            if same and row and row.state == READY and row.vector_id is not None:
-                unchanged += 1
-            elif same and row and _settled(row, build):
-                if row.state == QUARANTINED:
-                    quarantined += 1
-                else:
-                    failed += 1
+            build.check()
+            state = _settled(file, known.get(file.path))
+            if state is None:
+                changed.append(_hashed(build.folder, file))
             else:
-                changed.append(_hashed(folder, file))
-        hashes = [f.content_hash for f in changed if f.content_hash is not None]
-        items: list[ImageItem] = []
+                as_before[state] += 1
+        hashes = [file.content_hash for file in changed if file.content_hash is not None]
+        record = build.record
         with build.lock:
             # The collector holds this lock while it records: a content is either already in
-            # the catalogue, or still counted here, never between the two.
+            # the catalogue, or still waited for here, never between the two.
             there = self._catalogue.vector_ids(hashes, record.model_id)
-            rows: list[ScannedFile] = []
-            for scanned in changed:
-                digest = scanned.content_hash
-                if digest is None:
-                    rows.append(scanned)
-                    failed += 1
-                elif digest in there:
-                    rows.append(replace(scanned, state=READY))
-                    record.reused += 1
-                elif (outcome := build.refused.get(digest)) is not None:
-                    rows.append(
-                        replace(
-                            scanned,
-                            state=outcome.state,
-                            error_code=outcome.error_code,
-                            error=outcome.error,
-                        )
-                    )
-                    build.count_refused(outcome)
-                else:
-                    rows.append(scanned)
-                    if digest in build.counted:
-                        build.counted[digest].files += 1
-                        continue
-                    path = os.path.join(folder, scanned.path)
-                    item = ImageItem(
-                        path=os.fsencode(path), content_hash=digest, name=display(scanned.path)
-                    )
-                    build.counted[digest] = Counted(item, 1)
-                    adopted = self.adopted.pop(digest, None)
-                    if adopted is not None:
-                        build.outstanding[adopted.job_id] = Sent(adopted)
-                    else:
-                        items.append(item)
+            wanted: list[bytes] = []
+            rows = [self._row(build, file, there, wanted) for file in changed]
             self._catalogue.write_files(build.dataset.id, rows)
-            record.unchanged += unchanged
-            record.failed += failed
-            record.quarantined += quarantined
-        return items
+            record.unchanged += as_before[READY]
+            record.failed += as_before[FAILED]
+            record.quarantined += as_before[QUARANTINED]
+        return wanted
+
+    def _row(
+        self, build: Build, file: ScannedFile, there: Collection[bytes], wanted: list[bytes]
+    ) -> ScannedFile:
+        """The row of a new or changed file, which is counted or waited for from here on.
+
+        Args:
+            build: its build, with ``lock`` held.
+            file: failed, or pending with its content hash.
+            there: contents that have a vector.
+            wanted: its content is added when it needs a job.
+        """
+        content = file.content_hash
+        if content is None:
+            build.record.failed += 1
+        elif content in there:
+            build.record.reused += 1
+            return replace(file, state=READY)
+        elif (outcome := build.refused.get(content)) is not None:
+            build.count_refused(outcome)
+            return replace(
+                file, state=outcome.state, error_code=outcome.error_code, error=outcome.error
+            )
+        else:
+            item = build.expect(content, file.path)
+            if item is not None and not self._inherited.claim(build, item):
+                wanted.append(content)
+        return file
 
 
-def _settled(row: KnownFile, build: Build) -> bool:
-    """Whether an unchanged file that failed before is left alone."""
-    if build.retry_failed:
-        return False
-    return row.state == QUARANTINED or (row.state == FAILED and row.error_code in PERMANENT_ERRORS)
+def _settled(file: FoundFile, row: KnownFile | None) -> str | None:
+    """The state of a file that is as it was and is left alone; None when there is work to do."""
+    if row is None or (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
+        return None
+    if row.state == READY and row.vector_id is not None:
+        return READY
+    if row.state == QUARANTINED or (row.state == FAILED and row.error_code in PERMANENT_ERRORS):
+        return row.state
+    return None
 
 
 def _hashed(folder: Path, file: FoundFile) -> ScannedFile:

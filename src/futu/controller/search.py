@@ -11,7 +11,8 @@ import numpy.typing as npt
 from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
 from futu.catalogue.store import Catalogue
 from futu.errors import JobFailedError, NoComputeServerError, NotIndexedError
-from futu.images.decode import Box, DecodeLimits, check_crop, inspect
+from futu.images.decode import DecodeLimits, check_crop, inspect
+from futu.images.info import Box
 from futu.index.live import LiveIndex
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
@@ -65,9 +66,8 @@ class Search:
             NoComputeServerError, QueueFullError, JobTimeoutError, JobFailedError.
         """
         self.require_server()
-        job = Job(new_job_id(), stream, self.model_id, list(items))
-        entry_id = self._queue.enqueue(job)
-        result = self._queue.wait_result(job, entry_id, timeout_s)
+        job = Job(new_job_id(), stream, [self.model_id], list(items))
+        result = self._queue.ask(job, timeout_s)
         if result.error is not None:
             raise result.error.rebuild()
         if len(result.items) != len(items):
@@ -88,7 +88,7 @@ class Search:
         (result,) = self.extract([ImageItem(data=data, crop=crop, name=name)], "query", timeout_s)
         if result.error is not None:
             raise result.error.rebuild()
-        return np.frombuffer(result.vector or b"", "<f4")
+        return np.frombuffer(result.vectors.get(self.model_id, b""), "<f4")
 
     def check_indexed(self, datasets: Sequence[DatasetRecord]) -> list[DatasetRecord]:
         """Those of the datasets that can be searched.

@@ -198,8 +198,7 @@ class Controller:
             for item in dead.letter.job.items
             if item.content_hash is not None
         }
-        for dataset_id in self.catalogue.revive(sorted(hashes)):
-            self.ingest.start(self.catalogue.dataset(dataset_id))
+        self.ingest.revive(sorted(hashes))
         self.jobs.forget_dead([dead.entry_id for dead in chosen])
         return len(chosen)
 

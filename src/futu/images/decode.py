@@ -1,27 +1,28 @@
-"""Bytes to an RGB picture, within limits, the way the user saw it."""
+"""Bytes to RGB pixels, within limits, the way the user saw the picture."""
 
 from __future__ import annotations
 
-import functools
 import io
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from futu.errors import (
     ImageTooLargeError,
     InvalidRequestError,
+    NoDecoderError,
     UndecodableImageError,
     UnsupportedImageError,
 )
+from futu.images import codecs
+from futu.images import raw as camera
+from futu.images.colour import to_srgb
+from futu.images.formats import refuse, sniff
+from futu.images.info import REDUCING_GAP, Box, ImageInfo, Size, image_info, least_sides
+from futu.images.pixels import TURNED_SIDEWAYS, Pixels, stored_box, to_pixels, upright
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "AVIF")
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSED_ORIENTATIONS = (5, 6, 7, 8)
-
-Box = tuple[int, int, int, int]
-"""A crop: x, y, width, height in pixels of the picture as the user sees it."""
 
 
 @dataclass(frozen=True)
@@ -37,75 +38,125 @@ class DecodeLimits:
     max_pixels: int = 200_000_000
 
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """What the header says; ``width`` and ``height`` are of the upright picture."""
+class Picture:
+    """A picture whose header was read and found within the limits.
 
-    format: str
-    width: int
-    height: int
+    Attributes:
+        info: what the header says.
 
+    Raises:
+        UnsupportedImageError: not a picture we read.
+        UndecodableImageError: its header is damaged.
+        ImageTooLargeError: over a limit.
+    """
 
-@functools.cache
-def _prepare_pillow() -> None:
-    # Pillow's own bomb check is a process-wide number far below our limit of 200 MP; ours is
-    # checked for each picture, before decoding, in _open.
-    Image.MAX_IMAGE_PIXELS = None
-    Image.init()
+    def __init__(self, data: bytes, limits: DecodeLimits, name: str = "the image") -> None:
+        if not data:
+            raise UnsupportedImageError(f"{name} is empty (0 bytes).", file=name)
+        if len(data) > limits.max_bytes:
+            raise too_many_bytes(name, len(data), limits)
+        self._data = data
+        self._name = name
+        self._opened: Any = None
+        self._orientation = 1
+        try:
+            kind, self._size = self._open(sniff(data))
+        except UnidentifiedImageError:
+            raise refuse(data, name) from None
+        except (NoDecoderError, MemoryError):
+            raise
+        except Exception as error:
+            # Format plugins let SyntaxError, struct.error, EOFError and others through when a
+            # header is damaged.
+            raise _undecodable(name, error) from error
+        width, height = self._size
+        if width * height > limits.max_pixels:
+            raise ImageTooLargeError(
+                f"{name} has {width} x {height} = {width * height:,} pixels; the limit is "
+                f"{limits.max_pixels:,}. Make it smaller or raise FUTU_MAX_IMAGE_PIXELS.",
+                file=name,
+                pixels=width * height,
+                limit=limits.max_pixels,
+            )
+        if self._orientation in TURNED_SIDEWAYS:
+            width, height = height, width
+        self.info = image_info(kind, (width, height), self._opened)
 
+    def _open(self, kind: str) -> tuple[str, Size]:
+        codecs.prepare()
+        if kind in ("", "SVG"):
+            raise UnidentifiedImageError
+        if kind == "RAW":
+            self._opened = camera.open_raw(self._data, self._name)
+            self._orientation = camera.orientation(self._opened)
+            return kind, camera.size(self._opened)
+        if kind == "HEIF":
+            self._opened = codecs.open_heif(self._data)
+            return kind, self._opened.size
+        self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
+        if kind != "TIFF":  # Pillow turns those itself
+            self._orientation = _exif_orientation(self._opened)
+        return str(self._opened.format), self._opened.size
 
-def _open(data: bytes, limits: DecodeLimits, name: str) -> Image.Image:
-    _prepare_pillow()
-    if not data:
-        raise UnsupportedImageError(f"{name} is empty (0 bytes).", file=name)
-    if len(data) > limits.max_bytes:
-        raise too_many_bytes(name, len(data), limits)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise UnsupportedImageError(
-            f"{name} is not a picture in a format Futu reads (JPEG, PNG, GIF, BMP, WebP, TIFF, "
-            "AVIF).",
-            file=name,
-        ) from None
-    except Exception as error:
-        # Pillow's format plugins let SyntaxError, struct.error, EOFError and others through
-        # when a header is damaged.
-        raise _undecodable(name, error) from error
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        raise ImageTooLargeError(
-            f"{name} has {width} x {height} = {width * height:,} pixels; the limit is "
-            f"{limits.max_pixels:,}. Make it smaller or raise FUTU_MAX_IMAGE_PIXELS.",
-            file=name,
-            pixels=width * height,
-            limit=limits.max_pixels,
+    def decode(self, target: int, crop: Box | None = None) -> Pixels:
+        """Decode to upright RGB; once.
+
+        Args:
+            target: the side, in pixels, of the largest input the result will be resized to.
+            crop: part to keep, in pixels of the upright full-size picture.
+
+        Returns:
+            uint8, shape (height, width, 3). Each side has at least ``target`` pixels if the
+            picture (or the crop) has so many.
+
+        Raises:
+            UndecodableImageError: damaged or cut short.
+            InvalidRequestError: the crop is not inside the picture.
+        """
+        if crop is None:
+            crop = (0, 0, self.info.width, self.info.height)
+        check_crop(crop, self.info)
+        try:
+            return self._decode(crop, target)
+        except MemoryError:
+            raise
+        except Exception as error:
+            # As above: what a damaged file raises depends on the codec.
+            raise _undecodable(self._name, error) from error
+
+    def _decode(self, crop: Box, target: int) -> Pixels:
+        turn = self._orientation
+        full = (self.info.width, self.info.height)
+        box = stored_box(crop, turn, *full)
+        least = least_sides(self._size, box, target)
+        opened, self._opened = self._opened, None
+        profile = None if self.info.format == "RAW" else opened.info.get("icc_profile")
+        if self.info.scales:
+            samples = codecs.read_jpeg(self._data, least, opened)
+        elif self.info.format == "HEIF":
+            samples = codecs.read_heif(opened)
+        elif self.info.format == "RAW":
+            samples, turn = camera.read(opened, least)
+            if isinstance(samples, bytes):
+                preview = Image.open(io.BytesIO(samples), formats=("JPEG",))
+                profile = preview.info.get("icc_profile")
+                samples = codecs.read_jpeg(
+                    samples, least if turn == self._orientation else least[::-1], preview
+                )
+            box = stored_box(crop, turn, *full)
+        else:
+            opened.load()
+            samples = opened
+        del opened
+        stored = full[::-1] if turn in TURNED_SIDEWAYS else full
+        box = _scaled(box, stored, _size_of(samples))
+        factors = (
+            max(1, box[2] // (REDUCING_GAP * target)),
+            max(1, box[3] // (REDUCING_GAP * target)),
         )
-    return image
-
-
-def too_many_bytes(name: str, size: int, limits: DecodeLimits) -> ImageTooLargeError:
-    """The error for a file above ``limits.max_bytes``."""
-    return ImageTooLargeError(
-        f"{name} has {size:,} bytes; the limit is {limits.max_bytes:,}. "
-        "Make it smaller or raise FUTU_MAX_IMAGE_BYTES.",
-        file=name,
-        bytes=size,
-        limit=limits.max_bytes,
-    )
-
-
-def _undecodable(name: str, error: Exception) -> UndecodableImageError:
-    return UndecodableImageError(
-        f"{name} cannot be decoded ({error}); the file is damaged or incomplete.", file=name
-    )
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
-        return 1  # unreadable EXIF says nothing about the pixels
+        if self.info.scales:
+            factors = (1, 1)  # small by now
+        return upright(to_srgb(to_pixels(samples, box, factors), profile), turn)
 
 
 def inspect(data: bytes, limits: DecodeLimits, name: str = "the image") -> ImageInfo:
@@ -114,11 +165,43 @@ def inspect(data: bytes, limits: DecodeLimits, name: str = "the image") -> Image
     Raises:
         UnsupportedImageError, UndecodableImageError, ImageTooLargeError.
     """
-    image = _open(data, limits, name)
-    width, height = image.size
-    if _orientation(image) in _TRANSPOSED_ORIENTATIONS:
-        width, height = height, width
-    return ImageInfo(str(image.format), width, height)
+    return Picture(data, limits, name).info
+
+
+def decode(
+    data: bytes,
+    limits: DecodeLimits,
+    *,
+    target: int,
+    crop: Box | None = None,
+    name: str = "the image",
+) -> Pixels:
+    """Decode to upright RGB pixels, as small as serves ``target``.
+
+    EXIF orientation is applied, the first frame of an animation taken, transparency laid on
+    white, CMYK, palettes, 16-bit and float samples brought to 8-bit RGB, other RGB spaces to
+    sRGB. JPEGs are decoded at
+    the smallest of the codec's reduced scales (1/2, 1/4, 1/8) that still has ``target`` pixels
+    on both sides, which is most of the speed on camera pictures. What is still more than
+    twice too large is reduced by means of blocks, so one result serves several models.
+
+    Args:
+        data: the file's bytes.
+        limits: checked before decoding.
+        target: the side, in pixels, of the largest input the result will be resized to.
+        crop: part to keep, in pixels of the upright full-size picture.
+        name: used in messages.
+
+    Returns:
+        uint8, shape (height, width, 3).
+
+    Raises:
+        UnsupportedImageError: not a picture we read.
+        UndecodableImageError: damaged or cut short.
+        ImageTooLargeError: over a limit.
+        InvalidRequestError: the crop is not inside the picture.
+    """
+    return Picture(data, limits, name).decode(target, crop)
 
 
 def check_crop(crop: Box, info: ImageInfo) -> None:
@@ -139,81 +222,41 @@ def check_crop(crop: Box, info: ImageInfo) -> None:
         )
 
 
-def decode(
-    data: bytes,
-    limits: DecodeLimits,
-    *,
-    target: int,
-    crop: Box | None = None,
-    name: str = "the image",
-) -> Image.Image:
-    """Decode to an upright RGB picture.
+def too_many_bytes(name: str, size: int, limits: DecodeLimits) -> ImageTooLargeError:
+    """The error for a file above ``limits.max_bytes``."""
+    return ImageTooLargeError(
+        f"{name} has {size:,} bytes; the limit is {limits.max_bytes:,}. "
+        "Make it smaller or raise FUTU_MAX_IMAGE_BYTES.",
+        file=name,
+        bytes=size,
+        limit=limits.max_bytes,
+    )
 
-    EXIF orientation is applied, the first frame of an animation taken, transparency laid on
-    white, CMYK, palettes, 16-bit and float samples brought to 8-bit RGB. JPEGs are decoded at
-    the smallest of the codec's reduced scales that still has ``target`` pixels on both sides
-    (Pillow's ``draft``), which is most of the speed on camera pictures.
 
-    Args:
-        data: the file's bytes.
-        limits: checked before decoding.
-        target: the side, in pixels, the caller will resize to.
-        crop: part to keep, in pixels of the upright full-size picture.
-        name: used in messages.
-
-    Raises:
-        UnsupportedImageError: not a picture we read.
-        UndecodableImageError: damaged or cut short.
-        ImageTooLargeError: over a limit.
-        InvalidRequestError: the crop is not inside the picture.
-    """
-    image = _open(data, limits, name)
-    orientation = _orientation(image)
-    raw_width, raw_height = image.size
-    turned = orientation in _TRANSPOSED_ORIENTATIONS
-    width, height = (raw_height, raw_width) if turned else (raw_width, raw_height)
-    if crop is not None:
-        check_crop(crop, ImageInfo(str(image.format), width, height))
+def _exif_orientation(image: Image.Image) -> int:
     try:
-        if image.format in ("JPEG", "MPO"):
-            part = min(crop[2] / width, crop[3] / height) if crop else 1.0
-            side = round(target / part)
-            image.draft("RGB", (side, side))
-        image.load()
-        rgb = _to_rgb(image)
-        if orientation != 1:
-            rgb.getexif()[_ORIENTATION_TAG] = orientation
-            rgb = ImageOps.exif_transpose(rgb)
-    except Exception as error:
-        # As above: what a damaged file raises depends on the codec.
-        raise _undecodable(name, error) from error
-    if crop is not None:
-        x, y, w, h = crop
-        fx, fy = rgb.width / width, rgb.height / height
-        left, top = round(x * fx), round(y * fy)
-        right, bottom = round((x + w) * fx), round((y + h) * fy)
-        rgb = rgb.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    return rgb
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        return 1  # unreadable EXIF says nothing about the pixels
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = _to_eight_bit(image)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+def _size_of(samples: Any) -> Size:
+    if isinstance(samples, Image.Image):
+        return samples.size
+    return samples.shape[1], samples.shape[0]
 
 
-def _to_eight_bit(image: Image.Image) -> Image.Image:
-    samples = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((samples >> 8).astype(np.uint8))
-    values = np.nan_to_num(samples.astype(np.float64))
-    low, high = float(values.min()), float(values.max())
-    if image.mode == "I" and low >= 0 and high <= 65535:
-        # 16-bit pictures that Pillow widens to 32-bit integers
-        return Image.fromarray((values / 257).astype(np.uint8))
-    span = (high - low) or 1.0
-    return Image.fromarray(((values - low) / span * 255).astype(np.uint8))
+def _scaled(box: Box, size: Size, delivered: Size) -> Box:
+    """A part of the full-size picture in the one that was delivered; at least a pixel of it."""
+    x, y, width, height = box
+    across, down = delivered[0] / size[0], delivered[1] / size[1]
+    left, top = round(x * across), round(y * down)
+    right, bottom = round((x + width) * across), round((y + height) * down)
+    left, top = min(left, delivered[0] - 1), min(top, delivered[1] - 1)
+    return left, top, max(right - left, 1), max(bottom - top, 1)
+
+
+def _undecodable(name: str, error: Exception) -> UndecodableImageError:
+    return UndecodableImageError(
+        f"{name} cannot be decoded ({error}); the file is damaged or incomplete.", file=name
+    )

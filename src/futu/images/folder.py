@@ -18,26 +18,7 @@ from futu.errors import (
     UnreadableFileError,
 )
 from futu.images.decode import DecodeLimits, too_many_bytes
-
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".avifs",
-        ".mpo",
-    ]
-)
-"""What counts as a picture when a folder is walked (lower case). The content decides later."""
+from futu.images.formats import EXTENSIONS, HEAD_BYTES, NOT_BY_CONTENT, sniff
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +99,31 @@ class ImageRoots:
         return real
 
 
+def has_picture_name(name: str | os.PathLike[str]) -> bool:
+    """Whether the extension is a picture's."""
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def is_picture_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a regular file is taken for a picture: by its extension, or having none, by content.
+
+    Files of other extensions are not looked into: most folders hold many, and to open each
+    would cost more than the walk.
+
+    Raises:
+        OSError: it has no extension and cannot be read.
+    """
+    if os.path.splitext(path)[1]:
+        return has_picture_name(path)
+    with open(path, "rb") as file:
+        return sniff(file.read(HEAD_BYTES)) not in NOT_BY_CONTENT
+
+
 def walk(folder: Path, roots: ImageRoots) -> Iterator[FoundFile]:
     """All pictures below ``folder``, in a stable order; what cannot be entered is an error entry.
 
-    Names that begin with a dot are passed over (``.DS_Store``, ``._x.jpg``, ``.Trashes``).
+    Pictures are known by their extension; files without one by their first bytes. Names that
+    begin with a dot are passed over (``.DS_Store``, ``._x.jpg``, ``.Trashes``).
     Links are followed inside the roots, each real folder once, so a loop ends.
     """
     seen = {os.path.realpath(folder)}
@@ -156,7 +158,7 @@ def _look(
     entry: os.DirEntry[str], path: str, roots: ImageRoots, seen: set[str]
 ) -> FoundFile | str | None:
     """A file, or the path of a folder to enter, or None for what is passed over."""
-    is_picture = os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+    is_picture = has_picture_name(entry.name)
     try:
         if entry.is_symlink():
             real = os.path.realpath(entry.path)
@@ -169,7 +171,7 @@ def _look(
                 return None
             seen.add(real)
             return path
-        if not is_picture or not stat.S_ISREG(facts.st_mode):
+        if not stat.S_ISREG(facts.st_mode) or not (is_picture or is_picture_file(entry.path)):
             return None
         return FoundFile(path, facts.st_size, facts.st_mtime_ns)
     except OSError as error:

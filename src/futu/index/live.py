@@ -38,7 +38,7 @@ class LiveIndex:
         self.path = path
         self.model_id = model_id
         self._identity = identity
-        self._dimension = dimension
+        self.dimension = dimension
         self._save_lock = threading.Lock()
         self._dirty = False
         self.index = FaissIndex(dimension)
@@ -46,10 +46,10 @@ class LiveIndex:
     def load(self) -> None:
         """Read the file; one that cannot be used is passed over, and the log says why."""
         try:
-            self.index = FaissIndex.load(self.path, self._identity, self.model_id, self._dimension)
+            self.index = FaissIndex.load(self.path, self._identity, self.model_id, self.dimension)
             log.info("loaded index %s: %d vectors", self.path.name, len(self.index))
         except IndexDamagedError as error:
-            self.index = FaissIndex(self._dimension)
+            self.index = FaissIndex(self.dimension)
             log.info("index is rebuilt from the catalogue: %s", error)
 
     def level(self, wanted: Ids, fetch: Fetch) -> None:

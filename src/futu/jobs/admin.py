@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from futu.errors import JobFailedError
 from futu.jobs.connection import translated
 from futu.jobs.message import DeadLetter, Job, Stream, decode
 from futu.jobs.scripts import DEAD_STREAM, GROUP, LOCK_PREFIX, STREAMS
@@ -74,10 +76,12 @@ class JobAdmin:
         """Dead letters, oldest first."""
         with translated(self._queue.url):
             found: Any = self._queue.redis.xrange(DEAD_STREAM, count=offset + limit)
-        return [
-            Dead(entry_id, decode(fields[b"letter"], DeadLetter))
-            for entry_id, fields in found[offset:]
-        ]
+        letters = []
+        for entry_id, fields in found[offset:]:
+            # What is no letter tells of no picture; it goes when the stream is trimmed.
+            with contextlib.suppress(JobFailedError, KeyError):
+                letters.append(Dead(entry_id, decode(fields[b"letter"], DeadLetter)))
+        return letters
 
     def dead_count(self) -> int:
         """How many dead letters there are."""

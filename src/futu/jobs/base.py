@@ -7,6 +7,7 @@ from typing import Any
 from futu.errors import RedisUnavailableError
 from futu.jobs import scripts
 from futu.jobs.connection import connect, masked, translated
+from futu.jobs.exchange import Exchange
 from futu.jobs.locks import JobLocks
 from futu.jobs.message import Stream
 from futu.jobs.room import StreamRoom
@@ -40,7 +41,8 @@ class QueueConnection:
         self.result_ttl_s = result_ttl_s
         self.max_bytes = max_bytes
         self.redis = connect(url)
-        self.locks = JobLocks(self.redis, lease_s * _LOCK_SHARE)
+        self._exchange = Exchange(self.redis)
+        self.locks = JobLocks(self.redis, self._exchange, lease_s * _LOCK_SHARE)
         self.servers = ServerList(self.redis, url, lease_s)
         self._room = StreamRoom(self.redis, MAX_WAITING, max_bytes)
         self._version_known = False
@@ -51,6 +53,7 @@ class QueueConnection:
 
     def close(self) -> None:
         """Close the connections."""
+        self._exchange.close()
         self.redis.close()
 
     def ping(self) -> None:

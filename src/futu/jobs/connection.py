@@ -25,7 +25,7 @@ from futu.errors import RedisUnavailableError
 log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 2.0
-SOCKET_TIMEOUT_S = 10.0
+SOCKET_TIMEOUT_S = 5.0
 """Longest silence on a connection; every blocking read blocks for less."""
 
 BLOCK_S = 2.0

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from futu.errors import JobFailedError
 from futu.jobs import scripts
 from futu.jobs.base import QueueConnection, result_key
 from futu.jobs.connection import translated
+from futu.jobs.exchange import Command
 from futu.jobs.message import DeadLetter, Job, JobResult, Stream, decode, encode
 from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
 
@@ -65,13 +67,12 @@ class Leasing(QueueConnection):
         names: Sequence[Stream] = [streams] if isinstance(streams, str) else streams
         self.check_version()
         block = max(1, int(block_s * 1000)) if block_s > 0 else None
+        command = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", count]
+        if block is not None:
+            command += ["BLOCK", block]
+        command += ["STREAMS", *names, *(">" for _ in names)]
         with translated(self.url):
-            reply: Any = self._with_groups(
-                names,
-                lambda: self.redis.xreadgroup(
-                    GROUP, consumer, dict.fromkeys(names, ">"), count=count, block=block
-                ),
-            )
+            reply = self._with_groups(names, lambda: self._exchange.one(*command, again=True))
             return [
                 lease
                 for stream, entries in reply or []
@@ -81,14 +82,19 @@ class Leasing(QueueConnection):
     def reclaim(self, stream: Stream, consumer: str, *, count: int = 1) -> list[Lease]:
         """Take over jobs whose holder has been silent for ``lease_s``."""
         self.check_version()
+        silent_ms = int(self.lease_s * 1000)
+        leases: list[Lease] = []
+        cursor = b"0-0"
         with translated(self.url):
-            reply: Any = self._with_groups(
-                [stream],
-                lambda: self.redis.xautoclaim(
-                    stream, GROUP, consumer, int(self.lease_s * 1000), "0-0", count=count
-                ),
-            )
-            return self._leases(stream, consumer, reply[1], again=True)
+            while True:
+                # One call looks at some ten entries for each that is wanted: silent jobs may
+                # stand behind many live ones.
+                claim = ("XAUTOCLAIM", stream, GROUP, consumer, silent_ms, cursor, "COUNT", count)
+                reply = self._with_groups([stream], partial(self._exchange.one, *claim, again=True))
+                cursor = reply[0]
+                leases += self._leases(stream, consumer, reply[1], again=True)
+                if cursor == b"0-0" or len(leases) >= count:
+                    return leases
 
     def heartbeat(self, lease: Lease) -> bool:
         """Keep a lease and its lock alive. False when it is no longer ours."""
@@ -112,42 +118,49 @@ class Leasing(QueueConnection):
             False when the lease was lost: the result is dropped and nothing changes.
         """
         with translated(self.url):
-            return bool(self._answer(lease, result, dead, self.redis))
+            keys, args = self._delivery(lease, result, dead)
+            return bool(self._deliver(keys=keys, args=args))
 
     def deliver_all(self, answers: Sequence[tuple[Lease, JobResult]]) -> list[bool]:
         """Deliver several jobs, each in a step of its own, in one exchange with Redis."""
-        if len(answers) == 1:
-            return [self.deliver(*answers[0])]
+        deliveries = [self._delivery(lease, result, ()) for lease, result in answers]
         with translated(self.url):
-            pipe = self.redis.pipeline(transaction=False)
-            for lease, result in answers:
-                self._answer(lease, result, (), pipe)
-            return [bool(delivered) for delivered in pipe.execute()]
+            found = self._exchange(*map(self._by_digest, deliveries), again=True)
+            if any(isinstance(delivered, NoScriptError) for delivered in found):
+                # A Redis that was restarted has forgotten the script: nothing was delivered.
+                return [self.deliver(*answer) for answer in answers]
+            for delivered in found:
+                if isinstance(delivered, Exception):
+                    raise delivered
+            return [bool(delivered) for delivered in found]
 
-    def _answer(
-        self, lease: Lease, result: JobResult, dead: Sequence[DeadLetter], client: redis.Redis
-    ) -> Any:
+    def _by_digest(self, delivery: tuple[list[str], list[Any]]) -> Command:
+        keys, args = delivery
+        return ("EVALSHA", self._deliver.sha, len(keys), *keys, *args)
+
+    def _delivery(
+        self, lease: Lease, result: JobResult, dead: Sequence[DeadLetter]
+    ) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script that delivers."""
         job_id = lease.job.job_id
-        return self._deliver(
-            keys=[
-                lease.stream,
-                result_key(job_id),
-                DONE_STREAM,
-                scripts.LOCK_PREFIX + job_id,
-                scripts.DEAD_STREAM,
-            ],
-            args=[
-                GROUP,
-                lease.entry_id,
-                lease.consumer,
-                encode(result),
-                int(self.result_ttl_s * 1000),
-                job_id if lease.job.collect else "",
-                lease.owner,
-                *(encode(letter) for letter in dead),
-            ],
-            client=client,
-        )
+        keys = [
+            lease.stream,
+            result_key(job_id),
+            DONE_STREAM,
+            scripts.LOCK_PREFIX + job_id,
+            scripts.DEAD_STREAM,
+        ]
+        args: list[Any] = [
+            GROUP,
+            lease.entry_id,
+            lease.consumer,
+            encode(result),
+            int(self.result_ttl_s * 1000),
+            job_id if lease.job.collect else "",
+            lease.owner,
+            *(encode(letter) for letter in dead),
+        ]
+        return keys, args
 
     def retire(self, consumers: Sequence[str]) -> None:
         """Forget consumers that will not come back; one that still holds a job stays."""
@@ -174,7 +187,7 @@ class Leasing(QueueConnection):
             if not fields:
                 continue  # deleted while pending; XAUTOCLAIM has already dropped it
             try:
-                job = _job(fields)
+                job = _job(dict(zip(fields[::2], fields[1::2])))
             except (JobFailedError, KeyError):
                 # Not one of ours, or unreadable: it can never be done by anyone.
                 self._drop(keys=[stream], args=[GROUP, entry_id, consumer])

@@ -12,6 +12,7 @@ import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
+from futu.jobs.exchange import Exchange
 from futu.jobs.scripts import LOCK_PREFIX
 
 
@@ -20,11 +21,13 @@ class JobLocks:
 
     Args:
         client: the connection.
+        exchange: the same, for several locks at once.
         ttl_s: a lock that is not extended for so long is gone, seconds.
     """
 
-    def __init__(self, client: redis.Redis, ttl_s: float) -> None:
+    def __init__(self, client: redis.Redis, exchange: Exchange, ttl_s: float) -> None:
         self._client = client
+        self._exchange = exchange
         self._ttl_s = ttl_s
 
     def acquire_lock(self, job_id: str, owner: str) -> bool:
@@ -34,14 +37,19 @@ class JobLocks:
     def acquire_all(self, wanted: Sequence[tuple[str, str]]) -> list[bool]:
         """``acquire_lock`` for several (job id, owner) in one exchange with Redis.
 
-        The command is the one that ``Lock.acquire`` sends, which takes no pipeline.
+        The command is the one that ``Lock.acquire`` sends.
         """
-        if len(wanted) < 2:
-            return [self.acquire_lock(job_id, owner) for job_id, owner in wanted]
-        pipe = self._client.pipeline(transaction=False)
-        for job_id, owner in wanted:
-            pipe.set(LOCK_PREFIX + job_id, owner, nx=True, px=int(self._ttl_s * 1000))
-        return [bool(taken) for taken in pipe.execute()]
+        if not wanted:
+            return []
+        ttl_ms = int(self._ttl_s * 1000)
+        replies = self._exchange(
+            *(("SET", LOCK_PREFIX + job, owner, "NX", "PX", ttl_ms) for job, owner in wanted),
+            again=True,
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return [reply is not None for reply in replies]
 
     def release_lock(self, job_id: str, owner: str) -> bool:
         """Give the lock back; False, and nothing changes, when it is not the owner's."""

@@ -13,7 +13,7 @@ import msgspec
 
 from futu.errors import FutuError, JobFailedError, from_code
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -49,17 +49,21 @@ class Job(msgspec.Struct):
     Attributes:
         job_id: unique; names ``result:<job_id>``.
         stream: the stream it waits on.
-        model_id: the model whose vectors are wanted.
+        model_ids: the models whose vectors are wanted; a picture is decoded once for all.
         items: the pictures.
         collect: True when the collector is to be told of the result, False when a caller waits.
     """
 
     job_id: str
     stream: Stream
-    model_id: str
+    model_ids: list[str]
     items: list[ImageItem]
     collect: bool = False
     schema_version: int = SCHEMA_VERSION
+
+    def contents(self) -> list[bytes]:
+        """The content hashes of its pictures, as far as they are known."""
+        return [item.content_hash for item in self.items if item.content_hash is not None]
 
     def without_data(self) -> Job:
         """The same job without the bytes of its pictures."""
@@ -87,15 +91,16 @@ class ItemError(msgspec.Struct):
 
 
 class ItemResult(msgspec.Struct, omit_defaults=True):
-    """What became of one picture: a vector or an error.
+    """What became of one picture: vectors or an error.
 
     Attributes:
-        vector: float32, little-endian, ``dimension`` numbers, unit length.
+        vectors: by model_id; float32, little-endian, ``dimension`` numbers, unit length. A model
+            that the compute server does not have is not among them.
         content_hash: SHA-256 of the bytes that were read, if they could be.
         width, height: pixels of the upright picture.
     """
 
-    vector: bytes | None = None
+    vectors: dict[str, bytes] = {}
     error: ItemError | None = None
     content_hash: bytes | None = None
     width: int = 0
@@ -111,7 +116,6 @@ class JobResult(msgspec.Struct):
     """
 
     job_id: str
-    model_id: str
     server: str
     items: list[ItemResult]
     error: ItemError | None = None

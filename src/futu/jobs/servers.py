@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import redis
 
+from futu.errors import JobFailedError
 from futu.jobs.connection import translated
 from futu.jobs.message import ServerInfo, decode, encode
 from futu.jobs.scripts import SERVER_PREFIX
+
+log = logging.getLogger(__name__)
 
 _SHORTEST_TTL_MS = 1000
 
@@ -25,6 +29,7 @@ class ServerList:
     def __init__(self, client: redis.Redis, url: str, ttl_s: float) -> None:
         self._client = client
         self._url = url
+        self._strange: set[bytes] = set()
         self._ttl_ms = max(_SHORTEST_TTL_MS, int(ttl_s * 1000))
 
     def register(self, info: ServerInfo) -> None:
@@ -42,4 +47,16 @@ class ServerList:
         with translated(self._url):
             keys = list(self._client.scan_iter(match=SERVER_PREFIX + "*", count=1000))
             values: Any = self._client.mget(keys) if keys else []
-        return [decode(value, ServerInfo) for value in values if value is not None]
+        servers = []
+        for key, value in zip(keys, values):
+            if value is None:
+                continue
+            try:
+                servers.append(decode(value, ServerInfo))
+            except JobFailedError as error:
+                if key not in self._strange:
+                    log.warning(
+                        "%s counts as no compute server: %s", key.decode("utf-8", "replace"), error
+                    )
+                self._strange.add(key)
+        return servers

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from futu.errors import ModelError
+from futu.models.resize import Part, resize
 from futu.models.runtime import Features, Pixels, Runtime
 from futu.models.spec import ModelSpec
 
-_FILTERS = {
-    "box": Image.Resampling.BOX,
-    "hamming": Image.Resampling.HAMMING,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
+def preprocess(pixels: Pixels, spec: ModelSpec) -> Pixels:
+    """Resize a decoded picture to the model's input.
 
-def preprocess(image: Image.Image, spec: ModelSpec) -> Pixels:
-    """Resize a picture to the model's input.
+    Args:
+        pixels: uint8, shape (height, width, 3), RGB.
+        spec: says how.
 
     Returns:
         uint8, shape (size, size, 3), RGB.
     """
-    size = spec.input_size
-    box: tuple[float, float, float, float] | None = None
+    part: Part | None = None
     if spec.resize == "centre":
-        side = min(image.size) * spec.crop_fraction
-        left, top = (image.width - side) / 2, (image.height - side) / 2
-        box = (left, top, left + side, top + side)
-    resized = image.resize((size, size), _FILTERS[spec.resample], box=box, reducing_gap=2.0)
-    return np.asarray(resized)
+        height, width = pixels.shape[:2]
+        side = min(width, height) * spec.crop_fraction
+        part = ((width - side) / 2, (height - side) / 2, side, side)
+    return resize(pixels, spec.input_size, spec.resample, part)
 
 
 class Extractor:

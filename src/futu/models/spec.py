@@ -13,7 +13,7 @@ Layout = Literal["NHWC", "NCHW"]
 Channels = Literal["RGB", "BGR"]
 InputType = Literal["uint8", "float32"]
 Resize = Literal["squash", "centre"]
-Resample = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
+Resample = Literal["box", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)

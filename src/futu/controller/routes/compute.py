@@ -32,7 +32,7 @@ def blueprint(controller: Controller) -> Blueprint:
     def success(result: ItemResult) -> dict[str, Any]:
         if result.error is not None:
             raise result.error.rebuild()
-        vector = np.frombuffer(result.vector or b"", "<f4")
+        vector = np.frombuffer(result.vectors.get(controller.search.model_id, b""), "<f4")
         return {
             "success": True,
             "feature": vector.tolist(),

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, send_file
 from futu.catalogue.records import ImageRecord
 from futu.controller.service import Controller
 from futu.errors import UnknownImageError, UnsupportedImageError
-from futu.images.folder import EXTENSIONS, display
+from futu.images.folder import display, is_picture_file
 
 _CACHE_S = 3600
 
@@ -33,7 +33,7 @@ def blueprint(controller: Controller) -> Blueprint:
     def serve(folder: str, path: str) -> Response:
         real = controller.roots.resolve_file(os.path.join(folder, path))
         kind = filetype.guess_mime(str(real)) or ""
-        if real.suffix.lower() not in EXTENSIONS or not kind.startswith("image/"):
+        if not is_picture_file(real) or not kind.startswith("image/"):
             raise UnsupportedImageError(f"{display(path)} is not a picture.", file=display(path))
         facts = real.stat()
         # Tag and name are given, since those Flask would make need a name in UTF-8.

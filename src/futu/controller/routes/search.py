@@ -9,8 +9,8 @@ from futu.controller.routes.fields import number
 from futu.controller.routes.files import image_url
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
-from futu.images.decode import Box
 from futu.images.folder import display
+from futu.images.info import Box
 
 MAX_K = 1000
 _MAX_OFFSET = 100_000

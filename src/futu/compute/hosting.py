@@ -1,0 +1,156 @@
+"""The models of a compute server: loaded when they are needed, given back when they are idle."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from futu.config import Settings
+from futu.errors import ModelError
+from futu.models.extractor import Extractor
+from futu.models.registry import default_spec
+from futu.models.runtime import Choice, Runtime, load_runtime
+from futu.models.spec import QUESTIONS, ModelSpec
+from futu.models.store import is_in_place, model_file
+
+log = logging.getLogger(__name__)
+
+Lane = Literal["query", "library"]
+"""A model for queries may use all cores for one call; one for datasets runs a call on each."""
+
+_BATCHES = (4, 8, 16, 32)
+_WORTH = 0.97
+"""A larger batch is taken only where it needs at most this share of the time."""
+
+
+@dataclass
+class _Place:
+    """A model on a lane: loaded or not."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runtime: Runtime | None = None
+    extractor: Extractor | None = None
+    users: int = 0
+    used_at: float = 0.0
+
+
+class ModelHost:
+    """The models that the settings choose, as far as their files are in place.
+
+    Args:
+        settings: which models, where they are, what runs them.
+        workers: calls that run side by side on the lane ``library``.
+    """
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self._settings = settings
+        self._workers = workers
+        self._choice = Choice.of(settings)
+        self._specs = [default_spec(question, settings) for question in QUESTIONS]
+        self._places: dict[tuple[str, Lane], _Place] = {}
+        self._batches: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def first(self) -> ModelSpec:
+        """The model without which there is no search: that for ``similar``."""
+        return self._specs[0]
+
+    def specs(self) -> dict[str, ModelSpec]:
+        """By model_id, the models whose files are in place; pulled ones are found at once."""
+        models_dir = self._settings.models_dir
+        return {s.model_id: s for s in self._specs if is_in_place(s, models_dir)}
+
+    @contextlib.contextmanager
+    def use(self, spec: ModelSpec, lane: Lane) -> Iterator[Extractor]:
+        """A model, loaded now if it is not; it stays loaded until the block ends.
+
+        Raises:
+            ModelError: it is not in place or cannot be loaded.
+            SettingsError: the runtime or device of the settings is not to be had here.
+        """
+        with self._lock:
+            place = self._places.setdefault((spec.model_id, lane), _Place())
+        with place.lock:
+            extractor = place.extractor or self._load(place, spec, lane)
+            place.users += 1
+        try:
+            yield extractor
+        finally:
+            with place.lock:
+                place.users -= 1
+                place.used_at = time.monotonic()
+
+    def batch(self, spec: ModelSpec) -> int:
+        """Pictures in one call on the lane ``library``; measured once and kept."""
+        found = self._batches.get(spec.model_id)
+        if found is None:
+            with self.use(spec, "library") as extractor, self._lock:
+                found = self._batches.get(spec.model_id) or _best_batch(extractor)
+                self._batches[spec.model_id] = found
+        return found
+
+    def unload_idle(self) -> None:
+        """Give back models that have not been used for ``FUTU_MODEL_IDLE_S``."""
+        idle_s = self._settings.model_idle_s
+        if idle_s:
+            self._unload(time.monotonic() - idle_s)
+
+    def close(self) -> None:
+        """Give all back; none may be in use."""
+        self._unload(float("inf"))
+
+    def _unload(self, used_before: float) -> None:
+        with self._lock:
+            places = list(self._places.items())
+        for (model_id, lane), place in places:
+            with place.lock:
+                idle = place.users == 0 and place.used_at < used_before
+                if place.runtime is None or not idle:
+                    continue
+                place.runtime.close()
+                place.runtime = place.extractor = None
+            log.info("unloaded %s (%s)", model_id, lane)
+
+    def _load(self, place: _Place, spec: ModelSpec, lane: Lane) -> Extractor:
+        file = model_file(spec, self._settings.models_dir)
+        if lane == "query":
+            runtime = load_runtime(spec, file, self._choice, threads=os.cpu_count() or 1)
+        else:
+            runtime = load_runtime(spec, file, self._choice, parallel=self._workers)
+        place.runtime, place.extractor = runtime, Extractor(spec, runtime)
+        return place.extractor
+
+
+def _best_batch(extractor: Extractor) -> int:
+    """The batch size with the least time for a picture; the smaller when it hardly matters."""
+    spec = extractor.spec
+    best, best_s = _BATCHES[0], float("inf")
+    for size in _BATCHES:
+        pixels = np.zeros((size, spec.input_size, spec.input_size, 3), np.uint8)
+        try:
+            extractor.extract(pixels)  # what a first call compiles or allocates is not measured
+            took_s = min(_time(extractor, pixels), _time(extractor, pixels)) / size
+        except (ModelError, MemoryError) as error:
+            log.warning("%s does not do batches of %d: %s", spec.name, size, error)
+            break
+        if took_s < best_s * _WORTH:
+            best, best_s = size, took_s
+        elif took_s > best_s:
+            break
+    log.info("%s: batches of %d, %.1f ms a picture", spec.model_id, best, best_s * 1000)
+    return best
+
+
+def _time(extractor: Extractor, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+    started = time.perf_counter()
+    extractor.extract(pixels)
+    return time.perf_counter() - started

@@ -1,0 +1,218 @@
+"""Controllers in this process, and a compute server that answers as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Connection
+
+from futu import config
+from futu.catalogue.records import DatasetRecord
+from futu.catalogue.schema import DONE
+from futu.catalogue.store import Catalogue
+from futu.controller import collector
+from futu.controller.service import Controller
+from futu.images.folder import hash_file
+from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, JobResult
+from futu.jobs.streams import JobQueue, Lease
+from futu.models.registry import DEFAULT_MODEL, spec
+
+Answer = Callable[[Job], JobResult]
+
+
+def vector_of(digest: bytes, dimension: int) -> bytes:
+    """A vector that tells from which content it is."""
+    vector = np.random.default_rng(list(digest)).normal(size=dimension)
+    return (vector / np.linalg.norm(vector)).astype("<f4").tobytes()
+
+
+def seen(item: ImageItem) -> bytes | None:
+    """The content hash of what a compute server would read now."""
+    if item.data is not None:
+        return item.content_hash
+    with contextlib.suppress(Exception):
+        return hash_file(os.fsdecode(item.path or b""))
+    return None
+
+
+def looked_at(item: ImageItem, dimension: int) -> ItemResult:
+    """What comes of a good picture, if the file is still what it was."""
+    digest = seen(item)
+    if digest is None:
+        return ItemResult(error=ItemError("missing_file", "There is no such file."))
+    if digest != item.content_hash:
+        return ItemResult(error=ItemError("changed", "Another one now."), content_hash=digest)
+    vectors = {spec(DEFAULT_MODEL).model_id: vector_of(digest, dimension)}
+    return ItemResult(vectors, None, digest, 30, 20)
+
+
+class Worker:
+    """A compute server: leases jobs of datasets and delivers what ``answer`` makes of them.
+
+    Args:
+        queue: where the jobs are.
+        answer: what becomes of a job.
+    """
+
+    def __init__(self, queue: JobQueue, answer: Answer) -> None:
+        self._queue = queue
+        self._answer = answer
+        self._stop = threading.Event()
+        self.done: list[Job] = []
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for lease in self._queue.lease(["library", "inline"], "worker", block_s=0.05):
+                self._queue.deliver(lease, self._answer(lease.job))
+                self.done.append(lease.job)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class KilledError(Exception):
+    """Thrown where a killed controller would have written to its catalogue."""
+
+
+class Site:
+    """A data directory with datasets, and the controllers that follow one another on it."""
+
+    def __init__(self, folder: Path, redis_url: str, **settings: object) -> None:
+        self.folder = folder
+        self.settings = config.load(
+            data_dir=folder / "data",
+            datasets_dir=folder / "datasets",
+            redis_url=redis_url,
+            **settings,
+        )
+        self.writes_left = 0
+        self._workers: list[Worker] = []
+        self.controller = Controller(self.settings)
+
+    def start(self) -> None:
+        """Start the controller."""
+        self.controller.start()
+
+    def fill(self, name: str, contents: dict[str, bytes]) -> DatasetRecord:
+        """Make a dataset of these files."""
+        folder = self.settings.datasets_dir / name
+        folder.mkdir(exist_ok=True)
+        for path, data in contents.items():
+            (folder / path).write_bytes(data)
+        self.controller.discover()
+        return self.controller.dataset(name)
+
+    def work(self, answer: Answer | None = None) -> Worker:
+        """Start a compute server; unless told otherwise all pictures are good."""
+        worker = Worker(self.controller.queue, answer or self.good)
+        self._workers.append(worker)
+        return worker
+
+    def rest(self) -> None:
+        """End the compute servers."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers.clear()
+
+    def kill_after(self, writes: int) -> None:
+        """Let the controller write to its catalogue so many times more, and never again."""
+        catalogue = self.controller.catalogue
+        write = catalogue.write
+        self.writes_left = writes
+
+        def dying() -> AbstractContextManager[Connection]:
+            self.writes_left -= 1
+            if self.writes_left < 0:
+                raise KilledError
+            return write()
+
+        catalogue.write = dying  # type: ignore[method-assign,assignment]
+
+    def next_controller(self) -> None:
+        """What is left of the controller ends; another takes its place, and is not started."""
+        self.rest()
+        self.kill_after(0)
+        self.controller.stop()
+        self.controller = Controller(self.settings)
+
+    def lease(self) -> Lease:
+        """The next job, in the hands of the test."""
+        (lease,) = self.controller.queue.lease(["library", "inline"], "test", block_s=10)
+        return lease
+
+    def deliver(self, lease: Lease, answer: Answer | None = None) -> None:
+        """Its answer; unless told otherwise all pictures are good."""
+        assert self.controller.queue.deliver(lease, (answer or self.good)(lease.job))
+
+    def good(self, job: Job) -> JobResult:
+        """All pictures that are still what they were can be used."""
+        items = [looked_at(item, spec(DEFAULT_MODEL).dimension) for item in job.items]
+        return JobResult(job.job_id, "worker", items)
+
+    def bad(self, job: Job) -> JobResult:
+        """No picture can be used."""
+        items = [ItemResult(error=ItemError("cannot_decode", "It is broken.")) for _ in job.items]
+        return JobResult(job.job_id, "worker", items)
+
+    def failed_before(self, contents: dict[str, bytes]) -> DatasetRecord:
+        """A dataset of which a build has found the first file to be broken; started."""
+        dataset = self.fill("one", contents)
+        self.controller.start()
+        self.controller.ingest.start(dataset)
+        lease = self.lease()
+        answer, bad = self.good(lease.job), self.bad(lease.job)
+        answer.items[0] = bad.items[0]
+        self.deliver(lease, lambda _: answer)
+        assert self.await_state(dataset, DONE)["failed"] == 1
+        return dataset
+
+    def state(self, dataset: DatasetRecord) -> str:
+        return str(self.controller.ingest.progress(dataset)["state"])
+
+    def await_state(self, dataset: DatasetRecord, *wanted: str) -> dict[str, object]:
+        """Wait for the end of a build."""
+        while (progress := self.controller.ingest.progress(dataset)).get("state") not in wanted:
+            threading.Event().wait(0.005)
+        return progress
+
+    def files(self, dataset: DatasetRecord) -> dict[str, tuple[str, str | None]]:
+        """Path -> state and error code."""
+        known = self.controller.catalogue.known_files(dataset.id, self.controller.live.model_id)
+        return {path: (file.state, file.error_code) for path, file in known.items()}
+
+    def close(self) -> None:
+        self.rest()
+        self.controller.stop()
+
+
+@pytest.fixture(autouse=True)
+def brief_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller that ends waits for the read its collector is in."""
+    monkeypatch.setattr(collector, "_BLOCK_S", 0.02)
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str) -> Iterator[Site]:
+    made = Site(tmp_path, redis_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def controller(site: Site) -> Controller:
+    return site.controller
+
+
+@pytest.fixture
+def catalogue(site: Site) -> Catalogue:
+    return site.controller.catalogue

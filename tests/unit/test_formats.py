@@ -1,0 +1,305 @@
+"""Content decides the format; each format with what is peculiar to it."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+from tests.pictures import DISPLAY_P3, SRGB, dng, heic, icc_profile, jpeg, picture, png
+
+from futu.errors import (
+    FutuError,
+    ImageTooLargeError,
+    NoDecoderError,
+    UndecodableImageError,
+    UnsupportedImageError,
+    VectorImageError,
+)
+from futu.images.decode import DecodeLimits, decode, inspect
+from futu.images.formats import EXTENSIONS, sniff
+from futu.images.pixels import Pixels
+
+LIMITS = DecodeLimits()
+SIZE = (120, 80)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def box(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def mean_difference(a: Pixels, b: Image.Image | Pixels) -> float:
+    other = np.asarray(b, np.int16)
+    assert a.shape == other.shape
+    return float(np.abs(a.astype(np.int16) - other).mean())
+
+
+FILES = {
+    "JPEG": jpeg(1, SIZE),
+    "PNG": png(1, SIZE),
+    "GIF": encoded(picture(1, SIZE), "GIF"),
+    "BMP": encoded(picture(1, SIZE), "BMP"),
+    "DIB": encoded(picture(1, SIZE), "DIB"),
+    "WEBP": encoded(picture(1, SIZE), "WEBP", quality=95),
+    "TIFF": encoded(picture(1, SIZE), "TIFF"),
+    "AVIF": encoded(picture(1, SIZE), "AVIF", quality=95),
+    "HEIF": heic(picture(1, SIZE), quality=95),
+    "RAW": dng(picture(1, SIZE)),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("name", ["a.HEIC", "a.jpg", "a"])
+def test_content_decides_whatever_the_name_says(kind: str, name: str) -> None:
+    data = FILES[kind]
+    assert sniff(data) == kind
+    info = inspect(data, LIMITS, name)
+    assert (info.format, info.width, info.height) == (kind, *SIZE)
+    if kind != "RAW":  # has colours of its own
+        found = decode(data, LIMITS, target=80, name=name)
+        assert mean_difference(found, picture(1, SIZE)) < 8
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"IIRO\x08\0\0\0", "RAW"),
+        (b"IIU\0\x18\0\0\0", "RAW"),
+        (b"FUJIFILMCCD-RAW 0201", "RAW"),
+        (b"FOVb\0\0\3\0", "RAW"),
+        (b"II*\0\x10\0\0\0CR\2\0", "RAW"),
+        (box(b"ftyp", b"crx \0\0\0\1crx isom"), "RAW"),
+        (box(b"ftyp", b"mif1\0\0\0\0mif1heic"), "HEIF"),
+        (box(b"ftyp", b"mif1\0\0\0\0mif1avifmiaf"), "AVIF"),
+        (box(b"ftyp", b"isom\0\0\2\0isomiso2avc1mp41"), ""),
+        (b"\xef\xbb\xbf <?xml version='1.0'?>\n<!-- a --><svg/>", "SVG"),
+        (b"II*\0\x08\0\0\0", "TIFF"),  # cut off before its directory
+        (b"", ""),
+    ],
+)
+def test_signatures(data: bytes, kind: str) -> None:
+    assert sniff(data) == kind
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", VectorImageError, "export it as PNG"),
+        (b"%PDF-1.7\n", UnsupportedImageError, "application/pdf"),
+        (b"8BPS\0\1" + bytes(20), UnsupportedImageError, "photoshop.*Export it as PNG"),
+        (box(b"ftyp", b"isom\0\0\2\0isomiso2avc1mp41"), UnsupportedImageError, "video/mp4"),
+        (b"PK\3\4" + bytes(40), UnsupportedImageError, "application/zip"),
+        (b"BMW drivers and more", UnsupportedImageError, "not a picture"),
+        (bytes(500), UnsupportedImageError, "not a picture"),
+        (b"", UnsupportedImageError, "empty"),
+    ],
+)
+def test_what_is_no_picture_says_what_it_is(
+    data: bytes, error: type[FutuError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        inspect(data, LIMITS, "mine.jpg")
+    assert caught.type is error
+    assert "mine.jpg" in caught.value.message
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_every_format_is_turned_upright_once(kind: str, orientation: int) -> None:
+    image, exif = picture(3, SIZE), Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "HEIF":
+        data = heic(image, quality=95, exif=exif.tobytes())
+    elif kind == "MPO":
+        data = encoded(image, kind, exif=exif, save_all=True, append_images=[picture(9, SIZE)])
+    elif kind in ("WEBP", "AVIF"):
+        data = encoded(image, kind, exif=exif, quality=95)
+    else:
+        data = encoded(image, kind, exif=exif)
+    image.getexif()[0x0112] = orientation
+    wanted = ImageOps.exif_transpose(image)
+    info = inspect(data, LIMITS)
+    assert (info.width, info.height) == wanted.size
+    assert mean_difference(decode(data, LIMITS, target=200), wanted) < 8
+    x, y, w, h = 10, 20, 40, 30
+    part = decode(data, LIMITS, target=200, crop=(x, y, w, h))
+    assert mean_difference(part, wanted.crop((x, y, x + w, y + h))) < 12
+
+
+@pytest.mark.parametrize(("orientation", "degrees"), [(1, 0), (3, 180), (6, -90), (8, 90)])
+@pytest.mark.parametrize("target", [36, 80])
+def test_camera_raw_is_developed_upright(orientation: int, degrees: int, target: int) -> None:
+    image = picture(3, (160, 120))
+    data = dng(image, orientation)
+    info = inspect(data, LIMITS)
+    wanted = image.rotate(degrees, expand=True)
+    assert (info.format, info.width, info.height) == ("RAW", *wanted.size)
+    found = decode(data, LIMITS, target=target)
+    scale = 2 if target == 36 else 1  # half size serves the smaller target
+    assert found.shape[:2] == (wanted.height // scale, wanted.width // scale)
+    grey = np.asarray(wanted.resize(found.shape[1::-1]).convert("L"), np.float64).ravel()
+    assert np.corrcoef(found.mean(axis=2).ravel(), grey)[0, 1] > 0.9
+    part = decode(data, LIMITS, target=target, crop=(0, 0, 60, 60))
+    assert part.shape[0] in (30, 60)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_preview_of_a_camera_raw_file_is_used_when_big_enough(orientation: int) -> None:
+    shown = picture(4, (160, 120))  # another picture than the sensor's, to be told from it
+    data = dng(picture(3, (320, 240)), orientation, encoded(shown, "JPEG", quality=95))
+    wanted = shown.rotate(-90, expand=True) if orientation == 6 else shown
+    assert mean_difference(decode(data, LIMITS, target=72), wanted) < 4
+    bigger = decode(data, LIMITS, target=80)
+    assert sorted(bigger.shape[:2]) == [160, 240]  # developed at 320 x 240, then reduced
+
+
+def test_preview_that_shows_another_part_is_not_used() -> None:
+    wide = encoded(picture(4, (320, 120)), "JPEG")
+    data = dng(picture(3, (320, 240)), 1, wide)
+    assert decode(data, LIMITS, target=60).shape == (120, 160, 3)
+
+
+def test_camera_raw_without_its_package_names_file_and_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any) -> Any:
+        if name == "rawpy":
+            raise ImportError(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(NoDecoderError, match=r"IMG_1\.NEF.*pip install rawpy"):
+        inspect(FILES["RAW"], LIMITS, "IMG_1.NEF")
+
+
+@pytest.mark.parametrize("kind", sorted(FILES))
+def test_truncated_file_is_an_error_and_not_half_a_picture(kind: str) -> None:
+    data = FILES[kind] if kind != "RAW" else dng(picture(1, (400, 300)))
+    for part in (0.3, 0.6, 0.9):
+        with pytest.raises((UndecodableImageError, UnsupportedImageError), match=r"cut\.x"):
+            decode(data[: int(len(data) * part)], LIMITS, target=224, name="cut.x")
+
+
+@pytest.mark.parametrize("kind", sorted(FILES))
+def test_pixel_limit_is_checked_from_the_header(kind: str) -> None:
+    # only the first part: enough for a header, not for the pixels
+    small = DecodeLimits(max_pixels=SIZE[0] * SIZE[1] - 1)
+    with pytest.raises(ImageTooLargeError, match="120 x 80"):
+        inspect(FILES[kind], small, "x")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "AVIF", "PNG"])
+def test_first_frame_of_every_animation(kind: str) -> None:
+    frames = [Image.new("RGB", SIZE, c) for c in ((250, 10, 10), (10, 250, 10), (10, 10, 250))]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    assert mean_difference(decode(data, LIMITS, target=80), frames[0]) < 6
+
+
+def test_tiff_of_a_thousand_pages_is_its_first() -> None:
+    pages = [Image.new("L", (8, 8), 200)] * 1000
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert (decode(data, LIMITS, target=8) == 200).all()
+
+
+def test_jpeg_with_rubbish_behind_it_is_read() -> None:
+    data = FILES["JPEG"]
+    assert np.array_equal(
+        decode(data + b"\0rubbish" * 999, LIMITS, target=80), decode(data, LIMITS, target=80)
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_huge_colour_profile_is_no_reason_to_refuse(kind: str) -> None:
+    profile = np.random.default_rng(1).bytes(3_000_000)
+    data = encoded(picture(1, SIZE), kind, icc_profile=profile)
+    assert mean_difference(decode(data, LIMITS, target=80), picture(1, SIZE)) < 12
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
+def test_wide_colours_are_brought_to_srgb(kind: str) -> None:
+    stored, profile = Image.new("RGB", SIZE, (234, 51, 35)), icc_profile(DISPLAY_P3)
+    if kind == "HEIF":
+        stored.info["icc_profile"] = profile
+        data = heic(stored, quality=95)
+    else:
+        data = encoded(stored, kind, icc_profile=profile)
+    # sRGB's red, as Display P3 writes it
+    assert mean_difference(decode(data, LIMITS, target=80), Image.new("RGB", SIZE, "red")) < 5
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        icc_profile(SRGB),
+        b"damaged",
+        icc_profile(DISPLAY_P3)[:200],
+        icc_profile(DISPLAY_P3).replace(b"RGB ", b"CMYK"),
+    ],
+)
+def test_profile_that_changes_nothing_or_is_damaged_leaves_the_pixels(profile: bytes) -> None:
+    data = encoded(picture(1, SIZE), "PNG", icc_profile=profile)
+    plain = decode(png(1, SIZE), LIMITS, target=80)
+    assert np.array_equal(decode(data, LIMITS, target=80), plain)
+
+
+def test_jpeg_that_only_pillow_reads_is_decoded_small_too() -> None:
+    small = picture(5, (100, 80))
+    data = encoded(small.resize((1600, 1280)).convert("CMYK"), "JPEG", quality=95)
+    found = decode(data, LIMITS, target=90)
+    assert found.shape[:2] == (160, 200)
+    assert mean_difference(found, np.asarray(small.resize((200, 160)))) < 8
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_ramp_keeps_all_its_shades(kind: str) -> None:
+    ramp = np.linspace(0, 65535, 256 * 4).astype(np.uint16).reshape(4, 256)
+    found = decode(encoded(Image.fromarray(ramp), kind), LIMITS, target=224)
+    assert np.abs(found[..., 0].astype(int) - ramp // 257).max() <= 1
+
+
+def test_numbers_that_are_none_in_a_float_picture_do_no_harm() -> None:
+    ramp = np.linspace(0, 1, 1600, dtype=np.float32).reshape(40, 40)
+    ramp[0, :3] = np.nan, np.inf, -np.inf
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode(encoded(Image.fromarray(ramp), "TIFF"), LIMITS, target=40)
+    assert found[0, :3, 0].tolist() == [0, 255, 0]
+    assert found[39, 39, 0] == 255
+    assert 120 <= found[20, 0, 0] <= 135
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK", "I;16", "F", "1"])
+def test_big_pictures_of_every_mode_are_reduced_as_if_whole(mode: str) -> None:
+    image = picture(7, (900, 1400))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    elif mode in ("RGBA", "LA"):
+        image.putalpha(picture(8, image.size).convert("L"))
+        image = image.convert(mode)
+    else:
+        image = image.convert(mode)
+    whole = decode(encoded(image, "TIFF", compression="tiff_lzw"), LIMITS, target=1400)
+    assert whole.shape == (1400, 900, 3)
+    found = decode(encoded(image, "TIFF", compression="tiff_lzw"), LIMITS, target=100)
+    assert found.shape == (200, 225, 3)
+    wanted = Image.fromarray(whole).reduce((4, 7))
+    assert mean_difference(found, wanted) <= 0.5
+
+
+def test_extensions_are_lower_case_and_begin_with_a_dot() -> None:
+    assert all(e == e.lower() and e[0] == "." and Path("a" + e).suffix == e for e in EXTENSIONS)
