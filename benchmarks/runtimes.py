@@ -122,9 +122,9 @@ def start(rounds: int) -> None:
 
 def _ask(queue: JobQueue, spec: ModelSpec, picture: Path, count: int) -> None:
     items = [ImageItem(path=os.fsencode(picture), name=picture.name)] * count
-    job = Job(new_job_id(), "query" if count == 1 else "library", spec.model_id, items)
+    job = Job(new_job_id(), "query" if count == 1 else "library", [spec.model_id], items)
     result = queue.wait_result(job, queue.enqueue(job), 60)
-    if any(item.vector is None for item in result.items):
+    if not all(item.vectors for item in result.items):
         raise RuntimeError(result)
 
 

@@ -9,6 +9,7 @@ Pulled files are never changed. An installed package that carries a model is use
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -36,7 +37,7 @@ def published_file(spec: ModelSpec, models_dir: Path) -> Path | None:
     package = PACKAGES.get(spec.name)
     candidates = [pulled_path(spec, models_dir)]
     if package is not None:
-        candidates[:0] = _installed(package)
+        candidates = [*_installed(package), *candidates]
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -109,6 +110,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(file.name, path)
 
 
+@functools.cache
 def _installed(package: Package) -> list[Path]:
     """The package's file, when it is installed; found without running the package."""
     found = importlib.util.find_spec(package.module)
