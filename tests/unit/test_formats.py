@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageFile, ImageOps
 from tests.pictures import DISPLAY_P3, SRGB, dng, heic, icc_profile, jpeg, picture, png
 
 from futu.errors import (
@@ -24,6 +24,7 @@ from futu.errors import (
 )
 from futu.images.decode import DecodeLimits, decode, inspect
 from futu.images.formats import EXTENSIONS, sniff
+from futu.images.info import decode_cost
 from futu.images.pixels import Pixels
 
 LIMITS = DecodeLimits()
@@ -202,6 +203,28 @@ def test_pixel_limit_is_checked_from_the_header(kind: str) -> None:
         inspect(FILES[kind], small, "x")
 
 
+@pytest.mark.parametrize("kind", [k for k in FILES if k not in ("HEIF", "RAW")])
+def test_reading_the_header_decodes_no_pixel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Any] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: loaded.append(image))
+    inspect(FILES[kind], LIMITS)
+    assert loaded == []
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(3, SIZE), "PNG", exif=exif)
+    at = data.index(b"eXIf") - 4
+    chunk = data[at : at + 12 + int.from_bytes(data[at : at + 4], "big")]
+    end = len(data) - 12
+    moved = data[:at] + data[at + len(chunk) : end] + chunk + data[end:]
+    wanted = picture(3, SIZE).rotate(-90, expand=True)
+    info = inspect(moved, LIMITS)
+    assert (info.width, info.height) == wanted.size
+    assert np.array_equal(decode(moved, LIMITS, target=80), np.asarray(wanted))
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "AVIF", "PNG"])
 def test_first_frame_of_every_animation(kind: str) -> None:
     frames = [Image.new("RGB", SIZE, c) for c in ((250, 10, 10), (10, 250, 10), (10, 10, 250))]
@@ -303,3 +326,56 @@ def test_big_pictures_of_every_mode_are_reduced_as_if_whole(mode: str) -> None:
 
 def test_extensions_are_lower_case_and_begin_with_a_dot() -> None:
     assert all(e == e.lower() and e[0] == "." and Path("a" + e).suffix == e for e in EXTENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [(kind, (20_000, 10)) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "AVIF")]
+    + [("WEBP", (16_383, 10)), ("HEIF", (8_000, 64))]  # the most of the format, of the encoder
+    + [(kind, (1, 1)) for kind in FILES if kind != "RAW"],
+)
+def test_extreme_shapes_of_every_format(kind: str, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (200, 40, 90))
+    data = heic(image) if kind == "HEIF" else encoded(image, kind)
+    found = decode(data, LIMITS, target=224)
+    assert found.shape[0] == size[1]
+    assert min(size[0], 224) <= found.shape[1] <= size[0]
+    assert np.abs(found.astype(int) - (200, 40, 90)).mean() < 6
+
+
+@pytest.mark.parametrize("width", [b"\0\0\0\0", b"\xff\xff\xff\0", b"\x80\0\0\0"])
+def test_impossible_size_in_a_header_is_a_damaged_file(width: bytes) -> None:
+    data = FILES["HEIF"]
+    at = data.index(b"ispe") + 8
+    with pytest.raises(UndecodableImageError):
+        decode(data[:at] + width + data[at + 4 :], LIMITS, target=80)
+
+
+def cost(data: bytes, target: int = 224, **options: Any) -> int:
+    return decode_cost(inspect(data, LIMITS), target, **options)
+
+
+def test_cost_of_a_jpeg_is_that_of_its_scaled_picture() -> None:
+    image = picture(1, (3000, 2400))
+    nothing = cost(jpeg(1, (8, 8)))
+    baseline = cost(encoded(image, "JPEG")) - nothing
+    assert baseline == pytest.approx(3000 * 2400 / 16 * 4, rel=0.01)  # at a quarter
+    assert cost(encoded(image, "JPEG"), 160) - nothing == pytest.approx(baseline / 4, rel=0.01)
+    part = cost(encoded(image, "JPEG"), crop=(0, 0, 300, 300)) - nothing
+    assert part == pytest.approx(3000 * 2400 * 4, rel=0.01)
+    held = cost(encoded(image, "JPEG", progressive=True)) - nothing
+    assert held - baseline == pytest.approx(3000 * 2400 * 3, rel=0.01)  # 4:2:0, 16 bits
+
+
+@pytest.mark.parametrize(
+    ("data", "least", "most"),
+    [
+        (encoded(Image.new("RGB", (2000, 1500)), "PNG"), 4, 6),
+        (encoded(Image.new("L", (2000, 1500)), "PNG"), 1, 3),
+        (encoded(Image.new("RGB", (2000, 1500)), "WEBP"), 16, 18),
+        (encoded(Image.new("RGB", (2000, 1500)), "TIFF", compression="tiff_lzw"), 4, 7),
+        (heic(Image.new("RGB", (2000, 1500))), 5.25, 9),
+    ],
+)
+def test_cost_of_other_formats_is_that_of_the_whole(data: bytes, least: float, most: float) -> None:
+    assert least <= cost(data) / (2000 * 1500) <= most

@@ -24,7 +24,7 @@ from futu.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_AHEAD_A_WORKER = 2
+_AHEAD_A_WORKER = 6
 """Undecoded pictures in hand for each worker below which a further job is leased."""
 
 
