@@ -23,7 +23,7 @@ from futu.jobs.message import ImageItem, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models import registry
 
-LEASE_S = 1.0
+LEASE_S = 2.0
 MODEL = registry.spec().model_id
 
 

@@ -84,6 +84,7 @@ class Library:
         loader: decodes.
         server: our name.
         workers: threads.
+        ending: set when no further job is to be begun.
         finished: has the result of a job; called by a worker.
         failed: has a job that could not be done for no fault of a picture.
     """
@@ -94,6 +95,7 @@ class Library:
         loader: Loader,
         server: str,
         workers: int,
+        ending: threading.Event,
         *,
         finished: Callable[[Lease, JobResult], None],
         failed: Callable[[Lease, Exception], None],
@@ -105,7 +107,7 @@ class Library:
         self._failed = failed
         self._open: list[_Open] = []
         self._waiting: dict[str, _Waiting] = {}
-        self._ending = False
+        self._ending = ending
         self._changed = threading.Condition()
         self._wanted = workers
         self._workers: list[_Worker] = []
@@ -120,7 +122,7 @@ class Library:
     def stop(self) -> list[Lease]:
         """Finish the jobs that are begun and return the others."""
         with self._changed:
-            self._ending = True
+            self._ending.set()
             untouched = [opened for opened in self._open if opened.next_item == 0]
             for opened in untouched:
                 self._drop(opened)
@@ -197,7 +199,7 @@ class Library:
             with self._changed:
                 step = self._next(worker)
                 while step is None:
-                    if self._ending and not self._open:
+                    if self._ending.is_set() and not self._open:
                         return
                     self._changed.wait()
                     step = self._next(worker)
@@ -218,6 +220,8 @@ class Library:
             if len(waiting.pictures) >= waiting.batch:
                 return self._run_of(waiting)
         for opened in self._open:
+            if opened.next_item == 0 and self._ending.is_set():
+                continue
             if opened.next_item < len(opened.results):
                 index = opened.next_item
                 opened.next_item += 1

@@ -86,6 +86,7 @@ class ComputeServer:
             loader,
             self.name,
             settings.compute_workers,
+            self._stop,
             finished=lambda lease, result: self._answers.deliver([(lease, result)]),
             failed=self._again,
         )
@@ -271,12 +272,12 @@ class ComputeServer:
             if self._stop.is_set() and not held:
                 return
             try:
+                for lease in held:
+                    self._queue.heartbeat(lease)
                 self._queue.servers.register(self._about())
                 self._others_see = not self._answers.by_path and any(
                     server.by_path for server in self._queue.servers.alive()
                 )
-                for lease in held:
-                    self._queue.heartbeat(lease)
             except FutuError as error:
                 log.debug("no heartbeat: %s", error)
             self._look_for_hung()
