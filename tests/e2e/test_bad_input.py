@@ -66,6 +66,8 @@ def test_bad_files_are_listed_with_reasons_and_the_rest_is_indexed(system: Syste
         "link.jpg": "outside_roots"
     }
     assert all(f.error for f in system.client.failures("bad"))
+    page = system.http.get("/api/build_index/bad/failures?offset=1&limit=2").json()["failures"]
+    assert [f["path"] for f in page] == [f.path for f in system.client.failures("bad")[1:3]]
     again = system.index("bad")
     assert (again.unchanged, again.failed, again.added) == (25, 6, 0)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from tests.e2e import deadly
-from tests.e2e.conftest import System
+from tests.e2e.conftest import System, free_port
 from tests.e2e.faults import Cluster
 from tests.e2e.test_cli import futu
 from tests.pictures import jpeg
@@ -63,8 +69,50 @@ def test_command_line_cancels_and_lists_builds_and_jobs(system: System) -> None:
     assert futu(system, "index", "by hand").returncode == 0
     assert "by hand" in futu(system, "builds", "--limit", "5").stdout
     assert futu(system, "jobs").stdout.startswith("0 live, 0 waiting")
-    assert futu(system, "jobs", "clear-stale-locks").stdout.startswith("0 removed")
+    client = redis.Redis.from_url(system.child("compute").environ()["REDIS_URL"])
+    client.mset({"lock:left-behind": "1-1 nobody", "somebody-else": "x"})
+    assert futu(system, "jobs", "clear-stale-locks").stdout.startswith("1 removed")
+    assert client.delete("lock:left-behind", "somebody-else") == 1
+    client.close()
     assert futu(system, "jobs", "retry").returncode == 0
+
+
+def interrupted(system: System, stdin: int, answer: bytes = b"") -> tuple[int, bytes]:
+    """``futu index`` with its bar on a terminal, sent SIGINT: its exit code and what it said."""
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "futu", "index", "waiting"],
+        cwd=system.folder,
+        env=os.environ | {"FUTU_SERVER": system.client.server, "TERM": "xterm", "COLUMNS": "200"},
+        stdin=terminal if stdin == subprocess.PIPE else stdin,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    said = os.read(screen, 4096)  # the bar is drawn
+    process.send_signal(signal.SIGINT)
+    os.write(screen, answer)
+    with contextlib.suppress(OSError):  # the end of a terminal on Linux
+        while more := os.read(screen, 4096):
+            said += more
+    os.close(screen)
+    return process.wait(timeout=30), said
+
+
+def test_ctrl_c_asks_a_person_and_leaves_the_build_alone_in_a_script(own_system: System) -> None:
+    # Without Redis the build waits for as long as the test needs.
+    own_system.environment = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(free_port())}
+    fill(own_system.datasets / "waiting", 2, 66_000)
+    own_system.start("serve", wanted="unavailable")
+    code, said = interrupted(own_system, subprocess.DEVNULL)
+    assert (code, b"goes on" in said) == (0, True)
+    assert own_system.client.progress("waiting").state == "building"
+    code, said = interrupted(own_system, subprocess.PIPE, b"n\n")
+    assert (code, b"goes on" in said) == (0, True)
+    assert own_system.client.progress("waiting").state == "building"
+    code, said = interrupted(own_system, subprocess.PIPE, b"y\n")
+    assert (code, b"Cancelled at" in said) == (1, True)
+    assert own_system.client.progress("waiting").state == "cancelled"
 
 
 def test_failed_files_are_tried_again_on_request_only(system: System) -> None:

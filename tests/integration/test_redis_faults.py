@@ -5,27 +5,35 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from tests.conftest import await_redis
+from tests.conftest import await_redis, until
 from tests.contract.conftest import a_job, answer
 from tests.e2e.conftest import free_port
+from tests.integration.played import a_dataset, ended, make_controller
+from tests.integration.test_compute_server import serving
 
+from futu.controller.app import create_app
 from futu.errors import RedisUnavailableError
 from futu.jobs import embedded
 from futu.jobs.streams import JobQueue
+
+
+def valkey_at(port: int, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [str(embedded.server_binary()), "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--save", "", "--dir", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[int]:
     """The port of a Valkey that the test may spoil."""
     port = free_port()
-    command = [str(embedded.server_binary()), "--port", str(port), "--bind", "127.0.0.1"]
-    command += ["--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = valkey_at(port, tmp_path)
     await_redis(f"redis://127.0.0.1:{port}/0", process)
     yield port
     process.kill()
@@ -101,6 +109,128 @@ def test_wrong_password_is_named_and_never_shown(queue: JobQueue, own_valkey: in
     finally:
         for used in (wrong, none, right):
             used.close()
+
+
+def full(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", 1)
+
+
+def full_no_more(admin: redis.Redis) -> None:
+    admin.config_set("maxmemory", 0)
+
+
+def replica(admin: redis.Redis) -> None:
+    admin.replicaof("127.0.0.1", "9")
+
+
+def primary(admin: redis.Redis) -> None:
+    admin.replicaof("NO", "ONE")
+
+
+def locked(admin: redis.Redis) -> None:
+    admin.config_set("requirepass", "changed")
+    admin.client_kill_filter(_type="normal", skipme=True)
+
+
+def unlocked(admin: redis.Redis) -> None:
+    admin.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "named"),
+    [
+        (full, full_no_more, "is out of memory"),
+        (replica, primary, "is a read-only replica"),
+        (locked, unlocked, "refuses the password"),
+    ],
+)
+def test_build_outlives_a_redis_that_refuses_and_health_names_it(
+    own_valkey: int,
+    admin: redis.Redis,
+    tmp_path: Path,
+    spoil: Callable[[redis.Redis], None],
+    mend: Callable[[redis.Redis], None],
+    named: str,
+) -> None:
+    url = f"redis://127.0.0.1:{own_valkey}/0"
+    controller = make_controller(tmp_path, url, batch_size=1, lease_s=1.0)
+    http = create_app(controller).test_client()
+
+    def health() -> Any:
+        return http.get("/health").json
+
+    controller.start()
+    try:
+        with serving(url, tmp_path / "data"):
+            until(lambda: health()["status"] == "healthy")
+            dataset = a_dataset(controller, "many", 100)
+            controller.ingest.start(dataset)
+            until(lambda: controller.ingest.progress(dataset)["added"])
+            spoil(admin)
+            until(lambda: health()["status"] == "unavailable")
+            assert named in health()["redis"]["error"]
+            polled: Any = http.get("/api/build_index/progress/many")
+            assert (polled.status_code, polled.json["status"]) == (200, "building")
+            path = str(tmp_path / "datasets" / "many" / "000.jpg")
+            feature = http.post("/api/compute/feature_extraction", json={"image_path": path})
+            assert feature.status_code == 503
+            mend(admin)
+            until(lambda: health()["status"] == "healthy")
+            progress = ended(controller, dataset)
+            assert (progress["added"], progress["failed"]) == (100, 0)
+            assert set(controller.queue.depth().values()) == {0}
+    finally:
+        controller.stop()
+
+
+SLOWLY = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
+LOGGED = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.mark.parametrize("kept", ["snapshot", "log"])
+def test_build_outlives_a_redis_that_comes_back_with_what_it_kept(
+    tmp_path: Path, kept: str
+) -> None:
+    """An old snapshot brings back jobs that are done long since; a log, jobs half done."""
+    port = free_port()
+    url = f"redis://127.0.0.1:{port}/0"
+    options = LOGGED if kept == "log" else ()
+    process = valkey_at(port, tmp_path, *options)
+    await_redis(url, process)
+    controller = make_controller(tmp_path, url, batch_size=1, lease_s=1.0)
+    controller.start()
+    try:
+        with serving(url, tmp_path / "data"):
+            dataset = a_dataset(controller, "many", 100)
+            controller.ingest.start(dataset)
+            until(lambda: controller.ingest.progress(dataset)["added"])
+            if kept == "snapshot":
+                until(lambda: controller.queue.depth()["library"] > 10)
+                controller.queue.redis.mset({f"other:{n}": "x" * 64 for n in range(800)})
+                controller.queue.redis.save()
+                wanted = controller.ingest.progress(dataset)["added"] + 40
+                until(lambda: controller.ingest.progress(dataset)["added"] >= wanted)
+            process.kill()
+            process.wait()
+            process = valkey_at(port, tmp_path, *(options or SLOWLY))
+            if kept == "snapshot":
+                http = create_app(controller).test_client()
+
+                def loading() -> bool:
+                    health: Any = http.get("/health").json
+                    return "still loading" in health["redis"].get("error", "")
+
+                until(loading)
+            progress = ended(controller, dataset)
+            assert (progress["added"], progress["failed"]) == (100, 0)
+            until(lambda: not any(controller.queue.depth().values()))
+            until(lambda: controller.queue.done(1, 0.01) == [])
+            until(lambda: not list(controller.queue.redis.scan_iter("lock:*")))
+            until(lambda: not list(controller.queue.redis.scan_iter("result:*")))
+    finally:
+        controller.stop()
+        process.kill()
+        process.wait()
 
 
 def fake_redis(replies: dict[bytes, bytes]) -> tuple[int, threading.Thread, socket.socket]:

@@ -28,6 +28,8 @@ _CONNECT_TIMEOUT_S = 2.0
 SOCKET_TIMEOUT_S = 5.0
 """Longest silence on a connection; every blocking read blocks for less."""
 
+_PROBE_KEY = "futu:probe"
+
 BLOCK_S = 2.0
 """Longest single blocking read."""
 
@@ -99,6 +101,18 @@ def translated(url: str) -> Iterator[None]:
         raise RedisUnavailableError(
             f"Redis at {masked(url)} {what} ({error}). {remedy}.", redis=masked(url)
         ) from error
+
+
+def probe(client: redis.Redis, url: str) -> None:
+    """Write a key that is gone after a second.
+
+    A Redis that is a replica or out of memory answers PING and refuses all work.
+
+    Raises:
+        RedisUnavailableError: it cannot be written.
+    """
+    with translated(url):
+        client.set(_PROBE_KEY, b"", px=1000)
 
 
 class Outage:

@@ -11,6 +11,7 @@ from futu import __version__
 from futu.controller import access
 from futu.controller.service import Controller
 from futu.errors import FutuError
+from futu.jobs.connection import probe
 
 
 def blueprint(controller: Controller) -> Blueprint:
@@ -33,6 +34,7 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     facts: dict[str, Any] = {"version": __version__}
     try:
         controller.queue.ping()
+        probe(controller.queue.redis, controller.queue.url)
         servers = controller.queue.servers.alive()
         facts["redis"] = {"status": "ok"}
         facts["queue"] = {**controller.queue.depth(), "dead": controller.jobs.dead_count()}
