@@ -99,6 +99,11 @@ class Site:
         self._workers: list[Worker] = []
         self.controller = Controller(self.settings)
 
+    @property
+    def model_id(self) -> str:
+        """The model of the question similar."""
+        return self.controller.indexes["similar"].model_id
+
     def start(self) -> None:
         """Start the controller."""
         self.controller.start()
@@ -187,7 +192,9 @@ class Site:
 
     def files(self, dataset: DatasetRecord) -> dict[str, tuple[str, str | None]]:
         """Path -> state and error code."""
-        known = self.controller.catalogue.known_files(dataset.id, self.controller.live.model_id)
+        known = self.controller.catalogue.known_files(
+            dataset.id, self.controller.indexes["similar"].model_id
+        )
         return {path: (file.state, file.error_code) for path, file in known.items()}
 
     def close(self) -> None:

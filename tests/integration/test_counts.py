@@ -22,6 +22,7 @@ from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, JobResult
 from futu.models.registry import DEFAULT_MODEL, spec
 
 DIMENSION = spec(DEFAULT_MODEL).dimension
+MODEL_ID = spec(DEFAULT_MODEL).model_id
 PICTURE = jpeg(1, (40, 30))
 BROKEN = ItemError("cannot_decode", "It is broken.")
 KILLER = ItemError("quarantined", "Workers died over it.")
@@ -102,7 +103,7 @@ class World:
         if found.error is not None or fate == "good":
             return found
         if fate == "no vector":
-            return msgspec.structs.replace(found, vector=b"1234")
+            return msgspec.structs.replace(found, vectors={MODEL_ID: b"1234"})
         error = BROKEN if fate == "broken" else KILLER
         return ItemResult(error=error, content_hash=item.content_hash)
 

@@ -85,7 +85,7 @@ class Answers:
         """
         for lease, result in answers:
             self._note_sight(lease, result)
-            if lease.stream != "query" and not _all_unseen(result):
+            if lease.stream != "query" and result.error is None and not _all_unseen(result):
                 # Told before the result is, so that whoever has the result can rely on it.
                 self.count(lease)
         if any(lease.stream != "query" for lease, _ in answers):
