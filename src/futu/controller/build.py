@@ -15,8 +15,8 @@ from futu.jobs.message import ImageItem, Job
 
 _WAITING = "Waiting: "
 
-Ground = Literal["unchanged", "reused"]
-"""How a file is counted whose content is searchable and gets nothing from this build."""
+Ground = Literal["added", "unchanged", "reused"]
+"""The count of a ``BuildRecord`` that a searchable file belongs to."""
 
 
 class BuildStoppedError(Exception):
@@ -41,19 +41,31 @@ class Sent:
 
 
 @dataclass
+class WaitingFile:
+    """A file whose content is under way.
+
+    Attributes:
+        path: below the dataset's folder.
+        ground: what it is counted as if nothing comes; None while it is not searchable.
+        counted: whether it is, as ``ground``.
+    """
+
+    path: str
+    ground: Ground | None
+    counted: bool = False
+
+
+@dataclass
 class Waiting:
     """A content under way.
 
     Attributes:
-        files: the files of the build that have it, not empty, and what each is counted as if
-            nothing more is to be had: a name of ``Ground``.
+        files: the files of the build that have it, not empty.
         needs: model_ids of the vectors it lacks.
-        counted: whether its files have been counted; what still comes changes no count.
     """
 
-    files: list[tuple[str, Ground]]
+    files: list[WaitingFile]
     needs: set[str]
-    counted: bool = False
 
 
 class Build:
@@ -151,16 +163,16 @@ class Build:
         Returns:
             The content as a job has it; None when it is under way already or nothing is to be had.
         """
+        searchable = self.models[0] not in needs
+        file = WaitingFile(path, ground if searchable else None)
         waiting = self.files.get(content)
-        first = self.models[0]
-        if waiting is None:
-            if first in needs or self._to_be_had(content, needs):
-                self.files[content] = Waiting([(path, ground)], set(needs))
-                return self.item(content)
-        elif not waiting.counted and (first in waiting.needs) == (first in needs):
-            waiting.files.append((path, ground))
-            return None
-        self._count(ground)
+        if waiting is not None:
+            waiting.files.append(file)
+        elif searchable and not self._to_be_had(content, needs):
+            self._count(file)
+        else:
+            self.files[content] = Waiting([file], set(needs))
+            return self.item(content)
         return None
 
     def _to_be_had(self, content: bytes, needs: Collection[str]) -> bool:
@@ -175,7 +187,7 @@ class Build:
         waiting = self.files.get(content)
         if waiting is None:
             return None
-        name = waiting.files[0][0]
+        name = waiting.files[0].path
         path = os.fsencode(os.path.join(self.folder, name))
         return ImageItem(path=path, content_hash=content, name=display(name))
 
@@ -207,12 +219,15 @@ class Build:
                 return
             del self.files[content]
             self.refused[content] = outcome
-            self.count_refused(outcome, len(waiting.files))
+            for file in waiting.files:
+                self._count(file, outcome)
             return
         waiting.needs.difference_update(outcome.vectors)
-        if outcome.vectors and not waiting.counted and self.models[0] not in waiting.needs:
-            waiting.counted = True
-            self.record.added += len(waiting.files)
+        if outcome.vectors and self.models[0] not in waiting.needs:
+            for file in waiting.files:
+                if not file.counted:
+                    file.ground = "added"
+                    self._count(file)
         if not waiting.needs:
             del self.files[content]
         elif self.asks(content):
@@ -233,22 +248,23 @@ class Build:
         self.short.add(content)
         if wanting:
             self.given_up |= waiting.needs
-        if not waiting.counted:
-            for _, ground in waiting.files:
-                self._count(ground)
+        for file in waiting.files:
+            self._count(file)
 
-    def _count(self, ground: Ground) -> None:
-        if ground == "unchanged":
-            self.record.unchanged += 1
-        else:
-            self.record.reused += 1
+    def _count(self, file: WaitingFile, refused: Outcome | None = None) -> None:
+        """Count a file, if it is not counted yet."""
+        if file.ground is not None and not file.counted:
+            file.counted = True
+            setattr(self.record, file.ground, getattr(self.record, file.ground) + 1)
+        elif file.ground is None and refused is not None:
+            self.count_refused(refused)
 
-    def count_refused(self, outcome: Outcome, files: int = 1) -> None:
-        """Count files whose content cannot be used."""
+    def count_refused(self, outcome: Outcome) -> None:
+        """Count a file whose content cannot be used."""
         if outcome.quarantined:
-            self.record.quarantined += files
+            self.record.quarantined += 1
         else:
-            self.record.failed += files
+            self.record.failed += 1
 
     def drop_file(self, content: bytes) -> str | None:
         """The first file of a content no longer has it: it failed.
@@ -259,10 +275,10 @@ class Build:
         waiting = self.files.get(content)
         if waiting is None:
             return None
-        path, _ = waiting.files.pop(0)
+        file = waiting.files.pop(0)
         if not waiting.files:
             del self.files[content]
-        if waiting.counted:
-            self.record.added -= 1
+        if file.counted and file.ground is not None:
+            setattr(self.record, file.ground, getattr(self.record, file.ground) - 1)
         self.record.failed += 1
-        return path
+        return file.path

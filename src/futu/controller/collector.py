@@ -112,8 +112,8 @@ class Collector:
                 log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
             self._store(outcomes)
             if sent is not None and self._first not in sent.job.model_ids:
-                came = any(outcome.vectors or outcome.error_code for outcome in outcomes)
-                build.bounces = 0 if came else build.bounces + 1
+                came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
+                build.bounces = 0 if any(came) else build.bounces + bool(came)
             for outcome in outcomes:
                 build.credit(outcome)
             build.outstanding.pop(job_id, None)
