@@ -88,7 +88,9 @@ class Collector:
                 log.warning("the result of job %s has expired; it will be done again", done.job_id)
                 continue
             if result.error is not None:
-                log.warning("job %s failed: %s", done.job_id, result.error.message)
+                # Handed back is not failed: another server is asked.
+                level = logging.DEBUG if result.error.code == NoModelError.code else logging.WARNING
+                log.log(level, "job %s failed: %s", done.job_id, result.error.message)
             build = self._ingest.build_of(done.job_id)
             if build is not None:
                 self._credit(build, done.job_id, result)
