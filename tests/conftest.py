@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +16,8 @@ from futu.jobs import embedded
 from futu.jobs.connection import connect
 from futu.jobs.streams import JobQueue
 from futu.models import fetch, registry
+
+T = TypeVar("T")
 
 SEEDS = 2
 SOAK_SEEDS = 10
@@ -37,6 +41,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if not item.name.startswith(_FAULT_RUN)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.name.startswith(_FAULT_RUN)]
+
+
+def until(condition: Callable[[], T | None], timeout_s: float = 20.0) -> T:
+    """What a condition says as soon as it is true; another thread or process brings it about."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.01)
+    return found
 
 
 def await_redis(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pillow_heif
 from PIL import Image, ImageDraw
 
@@ -42,6 +43,20 @@ def png(seed: int, size: tuple[int, int] = (320, 240)) -> bytes:
     buffer = io.BytesIO()
     picture(seed, size).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A file of a format that Pillow writes."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def mean_difference(a: npt.NDArray[np.uint8], b: Image.Image | npt.NDArray[np.uint8]) -> float:
+    """Of all samples, in steps of 255; both have the same shape."""
+    other = np.asarray(b, np.int16)
+    assert a.shape == other.shape
+    return float(np.abs(a.astype(np.int16) - other).mean())
 
 
 def heic(image: Image.Image, **options: Any) -> bytes:

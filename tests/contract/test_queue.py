@@ -177,6 +177,17 @@ def test_job_sent_twice_because_a_reply_was_lost_leaves_one_answer_and_no_key(
     assert list(raw.scan_iter("result:*")) == []
 
 
+def test_withdrawn_job_leaves_nothing_even_when_its_answer_came_first(
+    queue: JobQueue, raw: redis.Redis
+) -> None:
+    job = a_job("query")
+    entry = queue.enqueue(job)
+    (lease,) = queue.lease("query", "a")
+    assert queue.deliver(lease, answer(job))
+    queue.withdraw(job, entry)
+    assert list(raw.scan_iter("result:*")) == []
+
+
 def test_full_stream_refuses(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MAX_WAITING, "query", 3)
     for _ in range(3):

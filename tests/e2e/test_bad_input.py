@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.conftest import System
-from tests.pictures import jpeg
+from tests.pictures import dng, heic, jpeg, picture
 
 
 def huge_png(side: int) -> bytes:
@@ -32,6 +32,13 @@ BAD_FILES = {
     "text.jpg": (b"this is a text", "not_an_image"),
     "cut.jpg": (jpeg(1)[:2000], "cannot_decode"),
     "huge.png": (huge_png(50_000), "too_large"),
+    "drawing.png": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "vector_image"),
+}
+GOOD_FILES = {
+    "phone.HEIC": heic(picture(1102)),
+    "camera.dng": dng(picture(1103)),
+    "no extension": jpeg(1104),
+    "really a jpeg.HEIC": jpeg(1105),
 }
 
 
@@ -42,6 +49,8 @@ def test_bad_files_are_listed_with_reasons_and_the_rest_is_indexed(system: Syste
         (folder / name).write_bytes(data)
     for n in range(20):
         (folder / f"{n:02}.jpg").write_bytes(jpeg(1000 + n))
+    for name, data in GOOD_FILES.items():
+        (folder / name).write_bytes(data)
     (folder / "folder.jpg").mkdir()
     (folder / "folder.jpg" / "inside.jpg").write_bytes(jpeg(1100))
     secret = system.folder / "outside.jpg"
@@ -51,14 +60,14 @@ def test_bad_files_are_listed_with_reasons_and_the_rest_is_indexed(system: Syste
     (folder / "notes.txt").write_text("not a picture and not listed")
     progress = system.index("bad")
     assert progress.status == "done"
-    assert (progress.added, progress.failed, progress.total) == (21, 5, 26)
+    assert (progress.added, progress.failed, progress.total) == (25, 6, 31)
     reasons = {f.path: f.code for f in system.client.failures("bad")}
     assert reasons == {n: code for n, (_, code) in BAD_FILES.items()} | {
         "link.jpg": "outside_roots"
     }
     assert all(f.error for f in system.client.failures("bad"))
     again = system.index("bad")
-    assert (again.unchanged, again.failed, again.added) == (21, 5, 0)
+    assert (again.unchanged, again.failed, again.added) == (25, 6, 0)
 
 
 def check(response: Any, status: int, code: str) -> dict[str, Any]:

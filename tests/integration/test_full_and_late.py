@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ import pytest
 from flask.testing import FlaskClient
 from tests.contract.conftest import answer
 from tests.integration.conftest import vector_of
+from tests.integration.played import register, work
 from tests.pictures import jpeg
 
 from futu import config
 from futu.controller.app import create_app
 from futu.controller.service import Controller
-from futu.jobs.message import ItemResult, JobResult, ServerInfo
+from futu.jobs.message import ItemResult, JobResult
 
 PICTURE = jpeg(1)
 PADDED = PICTURE + bytes(700_000)
@@ -33,15 +33,17 @@ def controller(tmp_path: Path, redis_url: str) -> Iterator[Controller]:
         redis_url=redis_url,
         queue_bytes=1024 * 1024,
         feature_timeout=0.4,
+        batch_feature_timeout=0.3,
     )
     made = Controller(settings)
-    made.queue.ping()
-    info = ServerInfo("s", "h", 1, [made.indexes["similar"].model_id], 1, time.time())
-    made.queue.servers.register(info)
     folder = tmp_path / "datasets" / "one"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(PICTURE)
-    made.discover()
+    made.start()
+    dataset = made.dataset("one")
+    made.ingest.start(dataset)
+    work(made, dataset)
+    register(made)
     yield made
     made.stop()
 
@@ -54,6 +56,10 @@ def http(controller: Controller) -> FlaskClient:
 def feature(http: FlaskClient, path: Path, **fields: Any) -> Any:
     body = {"image_path": str(path), **fields}
     return http.post("/api/compute/feature_extraction", json=body)
+
+
+def search(http: FlaskClient) -> Any:
+    return http.post("/api/search", data={"query_img": (io.BytesIO(PICTURE), "q.jpg")})
 
 
 def test_late_answer_is_504_and_leaves_nothing_behind(
@@ -111,11 +117,37 @@ def test_full_queue_is_429_with_the_time_to_try_again(
     assert first[0].status_code == 200
 
 
-def test_search_without_compute_server_is_503_at_once(
+def test_search_that_is_late_is_504_and_leaves_nothing_behind(
+    http: FlaskClient, controller: Controller
+) -> None:
+    found = search(http)
+    assert (found.status_code, found.json["code"]) == (504, "timeout")
+    assert "0.4 s" in found.json["error"]
+    assert set(controller.queue.depth().values()) == {0}
+
+
+def test_batch_without_a_timeout_has_the_one_of_the_settings(
+    http: FlaskClient, controller: Controller
+) -> None:
+    path = str(controller.settings.datasets_dir / "one" / "a.jpg")
+    found = http.post("/api/compute/batch_feature_extraction", json={"image_paths": [path]})
+    body: Any = found.json
+    (entry,) = body["results"]
+    assert entry["code"] == "timeout"
+    assert 0.2 < entry["details"]["timeout_s"] <= 0.3
+
+
+def test_without_compute_server_searches_and_features_are_503_at_once(
     http: FlaskClient, controller: Controller
 ) -> None:
     controller.queue.servers.unregister("s")
-    path = controller.settings.datasets_dir / "one" / "a.jpg"
-    assert feature(http, path, timeout=60).json["code"] == "no_compute_server"
-    upload = {"query_img": (io.BytesIO(PICTURE), "q.jpg")}
-    assert http.post("/api/search", data=upload).status_code in (409, 503)
+    path = str(controller.settings.datasets_dir / "one" / "a.jpg")
+    batch = {"image_paths": [path], "timeout": 60}
+    answers: list[Any] = [
+        feature(http, Path(path), timeout=60),
+        http.post("/api/compute/batch_feature_extraction", json=batch),
+        search(http),
+    ]
+    for found in answers:
+        assert (found.status_code, found.json["code"]) == (503, "no_compute_server")
+    assert set(controller.queue.depth().values()) == {0}

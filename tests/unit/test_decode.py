@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
-from tests.pictures import jpeg, picture, png
+from tests.pictures import encoded, jpeg, picture, png
 
 from futu.errors import (
     FutuError,
@@ -24,12 +23,6 @@ from futu.images.decode import DecodeLimits, decode, inspect
 from futu.images.info import ImageInfo
 
 LIMITS = DecodeLimits()
-
-
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def colour_of(data: bytes) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import pytest
 from futu import cli, config
 from futu.controller.app import create_app
 from futu.controller.service import Controller
+from futu.models import registry, sidecar
 
 ROOT = Path(__file__).parents[2]
 READMES = ["README.md", "README.zh-CN.md"]
@@ -58,6 +59,13 @@ def test_every_endpoint_is_in_the_readme(readme: str, tmp_path: Path) -> None:
                 assert path in readme, path
     finally:
         controller.stop()
+
+
+def test_every_model_and_every_field_of_a_description_is_in_the_readme(readme: str) -> None:
+    for name in registry.names():
+        assert f"| `{name}` |" in readme
+    for field in sidecar.Sidecar.model_fields:
+        assert re.search(rf"^    {field} = ", readme, re.MULTILINE), field
 
 
 def test_both_readmes_have_the_same_tables() -> None:

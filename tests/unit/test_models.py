@@ -14,7 +14,7 @@ from tests.pictures import picture
 
 from futu.errors import InvalidRequestError, ModelError
 from futu.models import registry, store
-from futu.models.efficientnet_lite import build_onnx
+from futu.models.efficientnet_lite import LITE0_GROUPS, build_onnx, scaled
 from futu.models.extractor import Extractor, preprocess
 from futu.models.legacy_pth import read_legacy_pth
 from futu.models.resize import FILTERS, Part, by_pillow, resize
@@ -38,6 +38,29 @@ def test_weights_with_another_hash_are_refused(tmp_path: Path) -> None:
     other = dataclasses.replace(LITE0, sha256="0" * 64)
     with pytest.raises(ModelError, match="SHA-256"):
         store.model_file(other, tmp_path)
+
+
+def test_models_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"file.*FUTU_MODELS_DIR"):
+        store.model_file(LITE0, tmp_path / "file")
+
+
+def test_pulled_file_takes_the_place_of_a_wrong_installed_one(tmp_path: Path) -> None:
+    installed = store.published_file(LITE0, tmp_path)
+    assert installed is not None
+    assert store.is_in_place(LITE0, tmp_path)
+    pulled = store.pulled_path(LITE0, tmp_path)
+    pulled.parent.mkdir()
+    pulled.write_bytes(installed.read_bytes())
+    assert store.published_file(LITE0, tmp_path) == pulled
+
+
+def test_lite2_has_more_channels_and_repeats_than_lite0() -> None:
+    lite2 = scaled(1.1, 1.2)
+    assert [g.channels_out for g in lite2] == [16, 24, 48, 88, 120, 208, 352]
+    assert [g.repeats for g in lite2] == [1, 3, 3, 4, 4, 5, 1]
+    assert scaled(1.0, 1.0) == LITE0_GROUPS
 
 
 class Attack:

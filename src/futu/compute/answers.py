@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from futu.compute.lanes import HeldLeases
 from futu.errors import RedisUnavailableError, UnreadableFileError
 from futu.jobs.connection import Backoff, Outage
-from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult
+from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo
 from futu.jobs.streams import JobQueue, Lease
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class Answers:
         held: leases are let go once they are delivered.
         stop: ends the waiting for a Redis that is away.
         outage: tells the log of it.
-        register: makes the server's facts known; called before a result that counts in them.
+        about: the server's facts; made known with each result that counts in them.
 
     Attributes:
         images_done, queries_done: pictures of datasets, and of queries, since the start.
@@ -43,14 +42,14 @@ class Answers:
         held: HeldLeases,
         stop: threading.Event,
         outage: Outage,
-        register: Callable[[], None],
+        about: Callable[[], ServerInfo],
     ) -> None:
         self._queue = queue
         self._server = server
         self._held = held
         self._stop = stop
         self._outage = outage
-        self._register = register
+        self._about = about
         self.images_done = self.queries_done = 0
         self._recent: deque[tuple[float, int]] = deque()
         self._lock = threading.Lock()
@@ -88,9 +87,6 @@ class Answers:
             if lease.stream != "query" and result.error is None and not _all_unseen(result):
                 # Told before the result is, so that whoever has the result can rely on it.
                 self.count(lease)
-        if any(lease.stream != "query" for lease, _ in answers):
-            with contextlib.suppress(RedisUnavailableError):
-                self._register()
         try:
             delivered = self._delivered(answers)
         finally:
@@ -133,9 +129,10 @@ class Answers:
     def _delivered(self, answers: list[tuple[Lease, JobResult]]) -> list[bool]:
         """Deliver, waiting for a Redis that is away: the work is not to be lost for that."""
         backoff = Backoff(self._stop)
+        counts = any(lease.stream != "query" for lease, _ in answers)
         while answers:
             try:
-                return self._queue.deliver_all(answers)
+                return self._queue.deliver_all(answers, self._about() if counts else None)
             except RedisUnavailableError as error:
                 if self._stop.is_set():
                     raise

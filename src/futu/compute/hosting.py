@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 Lane = Literal["query", "library"]
 """A model for queries may use all cores for one call; one for datasets runs a call on each."""
 
+_LOOK_EVERY_S = 2.0
 _BATCHES = (4, 8, 16, 32)
 _WORTH = 0.97
 """A larger batch is taken only where it needs at most this share of the time."""
@@ -55,6 +56,8 @@ class ModelHost:
         self._workers = workers
         self._choice = Choice.of(settings)
         self._specs = [default_spec(question, settings) for question in QUESTIONS]
+        self._in_place: dict[str, ModelSpec] = {}
+        self._looked_at: float | None = None
         self._places: dict[tuple[str, Lane], _Place] = {}
         self._batches: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -65,9 +68,13 @@ class ModelHost:
         return self._specs[0]
 
     def specs(self) -> dict[str, ModelSpec]:
-        """By model_id, the models whose files are in place; pulled ones are found at once."""
-        models_dir = self._settings.models_dir
-        return {s.model_id: s for s in self._specs if is_in_place(s, models_dir)}
+        """By model_id, the models whose files are in place; pulled ones are found soon."""
+        now = time.monotonic()
+        if self._looked_at is None or now - self._looked_at > _LOOK_EVERY_S:
+            models_dir = self._settings.models_dir
+            self._in_place = {s.model_id: s for s in self._specs if is_in_place(s, models_dir)}
+            self._looked_at = now
+        return self._in_place
 
     @contextlib.contextmanager
     def use(self, spec: ModelSpec, lane: Lane) -> Iterator[Extractor]:
@@ -134,23 +141,25 @@ def _best_batch(extractor: Extractor) -> int:
     """The batch size with the least time for a picture; the smaller when it hardly matters."""
     spec = extractor.spec
     best, best_s = _BATCHES[0], float("inf")
+    # What a first call compiles or allocates is not measured.
+    _time(extractor, best)
     for size in _BATCHES:
-        pixels = np.zeros((size, spec.input_size, spec.input_size, 3), np.uint8)
         try:
-            extractor.extract(pixels)  # what a first call compiles or allocates is not measured
-            took_s = min(_time(extractor, pixels), _time(extractor, pixels)) / size
+            took_s = _time(extractor, size) / size
         except (ModelError, MemoryError) as error:
             log.warning("%s does not do batches of %d: %s", spec.name, size, error)
             break
-        if took_s < best_s * _WORTH:
-            best, best_s = size, took_s
-        elif took_s > best_s:
+        if took_s > best_s * _WORTH:
             break
+        best, best_s = size, took_s
     log.info("%s: batches of %d, %.1f ms a picture", spec.model_id, best, best_s * 1000)
     return best
 
 
-def _time(extractor: Extractor, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+def _time(extractor: Extractor, count: int) -> float:
+    """Seconds for a batch of so many."""
+    side = extractor.spec.input_size
+    pixels = np.zeros((count, side, side, 3), np.uint8)
     started = time.perf_counter()
     extractor.extract(pixels)
     return time.perf_counter() - started

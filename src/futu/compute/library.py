@@ -24,7 +24,7 @@ from futu.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_AHEAD_A_WORKER = 2
+_AHEAD_A_WORKER = 6
 """Undecoded pictures in hand for each worker below which a further job is leased."""
 
 
@@ -117,15 +117,19 @@ class Library:
             for _ in range(self._wanted):
                 self._add_worker()
 
-    def stop(self) -> None:
-        """Finish the jobs in hand and return."""
+    def stop(self) -> list[Lease]:
+        """Finish the jobs that are begun and return the others."""
         with self._changed:
             self._ending = True
+            untouched = [opened for opened in self._open if opened.next_item == 0]
+            for opened in untouched:
+                self._drop(opened)
             self._changed.notify_all()
             threads = [worker.thread for worker in self._workers]
         for thread in threads:
             if thread is not None:
                 thread.join()
+        return [opened.lease for opened in untouched]
 
     def room(self, timeout_s: float) -> bool:
         """Wait until a further job is wanted; False when none is within ``timeout_s``."""

@@ -74,7 +74,7 @@ class ComputeServer:
         limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._models = ModelHost(settings, settings.compute_workers)
         self._answers = Answers(
-            self._queue, self.name, self._held, self._stop, self._outage, self._register
+            self._queue, self.name, self._held, self._stop, self._outage, self._about
         )
         choice = Choice.of(settings)
         timeout_s = settings.feature_timeout
@@ -150,12 +150,14 @@ class ComputeServer:
             threading.Thread(target=lane.run, name=lane.consumer.rpartition("-")[0], daemon=True)
             for lane in self._lanes
         ]
-        for thread in (keeper, apart, *threads):
+        warm = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
+        for thread in (keeper, apart, *threads, warm):
             thread.start()
         try:
             for thread in threads:
                 thread.join()
-            self._library.stop()
+            for lease in self._library.stop():
+                self._give_back(lease)
             self._apart.put(None)
             apart.join()
             keeper.join()
@@ -164,6 +166,13 @@ class ComputeServer:
             for queries in self._queries:
                 queries.close()
         self._say_goodbye()
+
+    def _warm_up(self) -> None:
+        """Load what the first dataset will need, and choose its batches, before it comes."""
+        try:
+            self._models.batch(self._models.first)
+        except FutuError as error:
+            log.error("%s", error)
 
     @property
     def abandoned(self) -> int:
@@ -219,6 +228,14 @@ class ComputeServer:
         finally:
             self._held.drop(lease)
 
+    def _give_back(self, lease: Lease) -> None:
+        try:
+            self._queue.release(lease)
+        except RedisUnavailableError as error:
+            log.debug("job %s is left to its lease: %s", lease.job.job_id, error)
+        finally:
+            self._held.drop(lease)
+
     def _hung(self, lease: Lease) -> None:
         log.error(
             "job %s: a picture was not decoded within %g s; the job is done apart",
@@ -254,7 +271,7 @@ class ComputeServer:
             if self._stop.is_set() and not held:
                 return
             try:
-                self._register()
+                self._queue.servers.register(self._about())
                 self._others_see = not self._answers.by_path and any(
                     server.by_path for server in self._queue.servers.alive()
                 )
@@ -275,22 +292,20 @@ class ComputeServer:
             log.error("%d decoders hang; this compute server ends", self.abandoned)
             self._stop.set()
 
-    def _register(self) -> None:
+    def _about(self) -> ServerInfo:
         answers = self._answers
-        self._queue.servers.register(
-            ServerInfo(
-                server=self.name,
-                host=self._host,
-                pid=os.getpid(),
-                model_ids=list(self._models.specs()),
-                workers=self._settings.compute_workers,
-                started_at=self._started_at,
-                images_done=answers.images_done,
-                queries_done=answers.queries_done,
-                version=__version__,
-                images_per_s=round(answers.rate(), 1),
-                by_path=answers.by_path,
-            )
+        return ServerInfo(
+            server=self.name,
+            host=self._host,
+            pid=os.getpid(),
+            model_ids=list(self._models.specs()),
+            workers=self._settings.compute_workers,
+            started_at=self._started_at,
+            images_done=answers.images_done,
+            queries_done=answers.queries_done,
+            version=__version__,
+            images_per_s=round(answers.rate(), 1),
+            by_path=answers.by_path,
         )
 
     def _say_goodbye(self) -> None:

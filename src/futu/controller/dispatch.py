@@ -15,7 +15,7 @@ import msgspec
 
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build
-from futu.controller.outbox import STALL_CHECK_S, Outbox
+from futu.controller.outbox import Outbox
 from futu.errors import ChangedFileError, FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import hash_bytes, read_bytes
@@ -84,7 +84,7 @@ class Dispatch:
                     if not build.rest:
                         return
                     continue
-                stalled = not build.lock.wait(STALL_CHECK_S)
+                stalled = self._outbox.stalled(build)
             if stalled:
                 self._outbox.recover(build)
 

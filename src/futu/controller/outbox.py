@@ -13,8 +13,7 @@ from futu.jobs.streams import JobQueue
 
 log = logging.getLogger(__name__)
 
-STALL_CHECK_S = 2.0
-
+_STALL_CHECK_S = 2.0
 _WINDOW_JOBS = 24
 _JOBS_A_WORKER = 3
 _INLINE_WINDOW_BYTES = 64 * 1024 * 1024
@@ -77,7 +76,7 @@ class Outbox:
                 if len(build.outstanding) < window and not full:
                     build.outstanding[job.job_id] = Sent(job.without_data(), size)
                     break
-                stalled = not build.lock.wait(STALL_CHECK_S)
+                stalled = self.stalled(build)
             if stalled:
                 self.recover(build)
         backoff = Backoff(build.halt)
@@ -93,6 +92,10 @@ class Outbox:
             build.check()
         if backoff.failures:
             build.wait_for("")
+
+    def stalled(self, build: Build) -> bool:
+        """Wait until something changes, with ``lock`` held; whether nothing has for a while."""
+        return not build.lock.wait(_STALL_CHECK_S)
 
     def recover(self, build: Build) -> None:
         """Send again what Redis lost; called when nothing has come for a while.

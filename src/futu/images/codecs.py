@@ -12,6 +12,7 @@ from PIL import AvifImagePlugin, Image, PngImagePlugin
 
 from futu.images.info import Size, jpeg_scale
 
+_ORIENTATION_TAG = 0x0112
 _LARGEST_PROFILE = 16 << 20
 
 
@@ -77,3 +78,32 @@ def read_jpeg(data: bytes, least: Size, opened: Image.Image) -> Any:
         opened.draft(None, least)
     opened.load()
     return opened
+
+
+def exif_orientation(image: Image.Image, data: bytes) -> int:
+    """The orientation that the header gives, 1 if none; no pixel is decoded.
+
+    Args:
+        image: opened by Pillow.
+        data: its file.
+    """
+    try:
+        if image.format == "PNG" and "exif" not in image.info:
+            # EXIF may stand behind the pixels, and Pillow would decode them to get there.
+            late = _png_exif(data)
+            if late:
+                image.info["exif"] = late
+            return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        return 1  # unreadable EXIF says nothing about the pixels
+
+
+def _png_exif(data: bytes) -> bytes | None:
+    at = 8
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"eXIf":
+            return data[at + 8 : at + 8 + size]
+        at += 12 + size
+    return None

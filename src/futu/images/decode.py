@@ -22,8 +22,6 @@ from futu.images.formats import refuse, sniff
 from futu.images.info import REDUCING_GAP, Box, ImageInfo, Size, image_info, least_sides
 from futu.images.pixels import TURNED_SIDEWAYS, Pixels, stored_box, to_pixels, upright
 
-_ORIENTATION_TAG = 0x0112
-
 
 @dataclass(frozen=True)
 class DecodeLimits:
@@ -70,6 +68,8 @@ class Picture:
             # header is damaged.
             raise _undecodable(name, error) from error
         width, height = self._size
+        if width <= 0 or height <= 0:
+            raise _undecodable(name, ValueError(f"it is {width} x {height} pixels"))
         if width * height > limits.max_pixels:
             raise ImageTooLargeError(
                 f"{name} has {width} x {height} = {width * height:,} pixels; the limit is "
@@ -95,7 +95,7 @@ class Picture:
             return kind, self._opened.size
         self._opened = Image.open(io.BytesIO(self._data), formats=(kind,))
         if kind != "TIFF":  # Pillow turns those itself
-            self._orientation = _exif_orientation(self._opened)
+            self._orientation = codecs.exif_orientation(self._opened, self._data)
         return str(self._opened.format), self._opened.size
 
     def decode(self, target: int, crop: Box | None = None) -> Pixels:
@@ -231,13 +231,6 @@ def too_many_bytes(name: str, size: int, limits: DecodeLimits) -> ImageTooLargeE
         bytes=size,
         limit=limits.max_bytes,
     )
-
-
-def _exif_orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:
-        return 1  # unreadable EXIF says nothing about the pixels
 
 
 def _size_of(samples: Any) -> Size:

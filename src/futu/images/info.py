@@ -22,12 +22,14 @@ how many times the target the scaled one has: 1.0: 0.992, 1.25: 0.997, 1.67: 0.9
 """
 
 _JPEG_SCALES = (8, 4, 2, 1)
-_OVERHEAD = 6 << 20  # strips, buffers of the codecs, the small result and its copies
+_OVERHEAD = 5 << 20  # strips, buffers of the codecs, the small result and its copies
 
-# Bytes for each pixel that the codecs hold beside Pillow's own picture, by measurement
-# (benchmarks/decoding_memory.py).
-_CODEC_BYTES = {"WEBP": 12.0, "AVIF": 9.0, "HEIF": 7.0, "RAW": 12.0, "TIFF": 4.0}
-_PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}
+# Bytes for each pixel that the codecs hold beside Pillow's own picture, measured by
+# benchmarks/decoding_memory.py, with room for more bits and finer chroma than it has.
+_CODEC_BYTES = {"WEBP": 12.0, "AVIF": 8.0}
+_HEIF_BYTES, _HEIF_ALPHA_BYTES, _RAW_BYTES = 7.0, 9.0, 6.0
+_PILLOW_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_ROWS_PER_STRIP, _ORIENTATION = 278, 274
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,16 @@ def image_info(kind: str, size: Size, image: Any) -> ImageInfo:
     """
     if kind in ("JPEG", "MPO"):
         return ImageInfo(kind, *size, 4.0, _coefficient_bytes(image), True)
-    own = 0 if kind in ("HEIF", "RAW") else _PILLOW_BYTES.get(image.mode, 4)
+    if kind == "HEIF":
+        return ImageInfo(kind, *size, _HEIF_BYTES if image.mode == "RGB" else _HEIF_ALPHA_BYTES)
+    if kind == "RAW":
+        return ImageInfo(kind, *size, _RAW_BYTES)
+    own = float(_PILLOW_BYTES.get(image.mode, 4))
+    if kind == "TIFF":
+        # one strip is held beside the picture, and a picture that is turned is copied
+        strip = min(1.0, image.tag_v2.get(_ROWS_PER_STRIP, 1 << 32) / size[1])
+        copies = 1 + strip + (image.tag_v2.get(_ORIENTATION, 1) != 1)
+        return ImageInfo(kind, *size, own * copies)
     return ImageInfo(kind, *size, own + _CODEC_BYTES.get(kind, 0.0))
 
 

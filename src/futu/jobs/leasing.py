@@ -16,7 +16,7 @@ from futu.jobs import scripts
 from futu.jobs.base import QueueConnection, result_key
 from futu.jobs.connection import translated
 from futu.jobs.exchange import Command
-from futu.jobs.message import DeadLetter, Job, JobResult, Stream, decode, encode
+from futu.jobs.message import DeadLetter, Job, JobResult, ServerInfo, Stream, decode, encode
 from futu.jobs.scripts import DONE_STREAM, GROUP, STREAMS
 
 log = logging.getLogger(__name__)
@@ -121,11 +121,20 @@ class Leasing(QueueConnection):
             keys, args = self._delivery(lease, result, dead)
             return bool(self._deliver(keys=keys, args=args))
 
-    def deliver_all(self, answers: Sequence[tuple[Lease, JobResult]]) -> list[bool]:
-        """Deliver several jobs, each in a step of its own, in one exchange with Redis."""
+    def deliver_all(
+        self, answers: Sequence[tuple[Lease, JobResult]], about: ServerInfo | None = None
+    ) -> list[bool]:
+        """Deliver several jobs, each in a step of its own, in one exchange with Redis.
+
+        Args:
+            answers: their results.
+            about: registered first, so that whoever has the results can rely on it.
+        """
         deliveries = [self._delivery(lease, result, ()) for lease, result in answers]
         with translated(self.url):
-            found = self._exchange(*map(self._by_digest, deliveries), again=True)
+            before = [] if about is None else [self.servers.registration(about)]
+            found = self._exchange(*before, *map(self._by_digest, deliveries), again=True)
+            found = found[len(before) :]
             if any(isinstance(delivered, NoScriptError) for delivered in found):
                 # A Redis that was restarted has forgotten the script: nothing was delivered.
                 return [self.deliver(*answer) for answer in answers]

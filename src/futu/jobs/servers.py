@@ -9,6 +9,7 @@ import redis
 
 from futu.errors import JobFailedError
 from futu.jobs.connection import translated
+from futu.jobs.exchange import Command
 from futu.jobs.message import ServerInfo, decode, encode
 from futu.jobs.scripts import SERVER_PREFIX
 
@@ -36,6 +37,10 @@ class ServerList:
         """Say that a server is alive."""
         with translated(self._url):
             self._client.set(SERVER_PREFIX + info.server, encode(info), px=self._ttl_ms)
+
+    def registration(self, info: ServerInfo) -> Command:
+        """The same as a command for ``Exchange``."""
+        return ("SET", SERVER_PREFIX + info.server, encode(info), "PX", self._ttl_ms)
 
     def unregister(self, server: str) -> None:
         """Say goodbye."""

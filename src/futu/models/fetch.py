@@ -61,7 +61,10 @@ def pull(
             found = _obtain(spec, source, work, progress)
             _install(spec, found, target, work)
     except OSError as error:
-        raise ModelError(f"{spec.name} cannot be stored in {models_dir} ({error}).") from error
+        raise ModelError(
+            f"{spec.name} cannot be stored in {models_dir} ({error}). Set FUTU_MODELS_DIR to a "
+            "folder that can be written and has room."
+        ) from error
     return target
 
 

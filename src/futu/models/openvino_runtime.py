@@ -58,7 +58,7 @@ class OpenVinoRuntime(Runtime):
             "ENABLE_CPU_PINNING": False,
         }
         if quantised:
-            # With its own int8 arithmetic cosines to the graph's fell to 0.95: docs/adr/0003.
+            # With its own int8 arithmetic cosines to the graph's fell to 0.95: docs/adr/0005.
             self._config["LP_TRANSFORMS_MODE"] = "NO"
         version = openvino.get_version().split("-")[0]
         self.about = f"OpenVINO {version}, cpu, {chosen}"
@@ -186,7 +186,7 @@ def _library() -> Any:
 def _bf16_pays() -> bool:
     """Whether the processor multiplies matrices of bf16 by itself (AMX).
 
-    Processors with AVX-512 BF16 alone understand the type, but were slower with it: docs/adr/0003.
+    Processors with AVX-512 BF16 alone understand the type, but were slower with it: docs/adr/0005.
     OpenVINO names the instructions a layer was compiled for, so a small convolution is asked.
     """
     openvino = _library()

@@ -1,6 +1,6 @@
 """What runs a graph: one seam, an implementation for each library, and the choice among them.
 
-OpenVINO runs models on x86 processors, where it was the faster one (docs/adr/0003). ONNX Runtime
+OpenVINO runs models on x86 processors, where it was the faster one (docs/adr/0005). ONNX Runtime
 runs them on all others, and on GPUs by its execution providers.
 """
 
@@ -112,10 +112,33 @@ def load_runtime(
     """
     choice = choice or Choice()
     device, quantised = _device(choice), _is_quantised(file)
-    if _library(choice, device, quantised) == "openvino":
-        from futu.models.openvino_runtime import OpenVinoRuntime
+    library = _library(choice, device, quantised)
+    runtime = (
+        _openvino(spec, file, choice, threads, parallel, quantised)
+        if library == "openvino"
+        else None
+    )
+    if runtime is None:
+        runtime = _onnxruntime(spec, file, choice, device, threads, parallel)
+    side, count = spec.input_size, CPU_BATCH if parallel > 1 else 1
+    try:
+        features = runtime.run(np.zeros((count, side, side, 3), np.uint8))
+        check_features(spec, file, features, count)
+    except ModelError:
+        runtime.close()
+        raise
+    log.info("%s: %s, %d x %d threads", spec.model_id, runtime.about, parallel, threads)
+    return runtime
 
-        runtime: Runtime = OpenVinoRuntime(
+
+def _openvino(
+    spec: ModelSpec, file: Path, choice: Choice, threads: int, parallel: int, quantised: bool
+) -> Runtime | None:
+    """The graph in OpenVINO; None when that cannot be used here and was not asked for."""
+    from futu.models.openvino_runtime import OpenVinoRuntime
+
+    try:
+        return OpenVinoRuntime(
             spec,
             file,
             precision=choice.precision,
@@ -123,17 +146,14 @@ def load_runtime(
             parallel=parallel,
             quantised=quantised,
         )
-    else:
-        runtime = _onnxruntime(spec, file, choice, device, threads, parallel)
-    try:
-        side = spec.input_size
-        features = runtime.run(np.zeros((1, side, side, 3), np.uint8))
-        check_features(spec, file, features, 1)
-    except ModelError:
-        runtime.close()
-        raise
-    log.info("%s: %s, %d x %d threads", spec.model_id, runtime.about, parallel, threads)
-    return runtime
+    except (ImportError, OSError) as error:  # libraries of another system or version
+        if choice.runtime == "openvino" or choice.precision == "bf16":
+            raise SettingsError(
+                f"OpenVINO is installed but cannot be loaded ({error}). Install it again, or "
+                "leave FUTU_RUNTIME and FUTU_PRECISION out and ONNX Runtime is used."
+            ) from error
+        log.warning("OpenVINO cannot be loaded (%s); ONNX Runtime is used instead.", error)
+        return None
 
 
 def _onnxruntime(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection
@@ -64,7 +65,7 @@ class ModelSpec:
     resample: Resample = "bicubic"
     graph_version: int = 1
 
-    @property
+    @functools.cached_property
     def model_id(self) -> str:
         """Name and the first 8 hex digits of a hash over all fields."""
         text = json.dumps(asdict(self), sort_keys=True)

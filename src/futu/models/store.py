@@ -9,6 +9,7 @@ Pulled files are never changed. An installed package that carries a model is use
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import logging
@@ -32,11 +33,11 @@ def pulled_path(spec: ModelSpec, models_dir: Path) -> Path:
 
 
 def published_file(spec: ModelSpec, models_dir: Path) -> Path | None:
-    """The file the model was published as: an installed package's, or pulled; None: neither."""
+    """The file the model was published as: pulled, or an installed package's; None: neither."""
     package = PACKAGES.get(spec.name)
     candidates = [pulled_path(spec, models_dir)]
     if package is not None:
-        candidates[:0] = _installed(package)
+        candidates += _installed(package)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -109,6 +110,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(file.name, path)
 
 
+@functools.cache
 def _installed(package: Package) -> list[Path]:
     """The package's file, when it is installed; found without running the package."""
     found = importlib.util.find_spec(package.module)
@@ -144,7 +146,12 @@ def _built(spec: ModelSpec, package: Package, weights: Path, models_dir: Path) -
         spec,
         efficientnet_lite.scaled(*package.scaling),
     )
-    write_atomically(path, graph)
-    write_atomically(digest_path, (hashlib.sha256(graph).hexdigest() + "\n").encode())
+    try:
+        write_atomically(path, graph)
+        write_atomically(digest_path, (hashlib.sha256(graph).hexdigest() + "\n").encode())
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written ({error}). Set FUTU_MODELS_DIR to a folder that can."
+        ) from error
     log.info("built the graph of %s: %s", spec.model_id, path)
     return path
