@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.e2e import copying
 from tests.e2e.faults import Cluster
+from tests.e2e.test_cli import futu
 from tests.pictures import jpeg
 
 from futu.errors import NotIndexedError
@@ -77,6 +79,9 @@ def test_copy_follows_when_a_server_gets_the_model(cluster: Cluster) -> None:
     assert f"{IMAGES} images lack their copy vectors" in progress.message
     assert f"futu models pull {copying.NAME}" in progress.message
     assert vectors(cluster) == {"similar": IMAGES, "copy": 0}
+    refused = futu(cluster, "search", str(cluster.datasets / "one" / "000.jpg"), "--mode", "copy")
+    assert refused.returncode == 1
+    assert f"futu models pull {copying.NAME}" in refused.stderr
     with pytest.raises(NotIndexedError, match="索引"):
         cluster.client.search(cluster.datasets / "one" / "000.jpg", mode="copy")
     copying.put(models_of(cluster, "compute-0"))
@@ -89,9 +94,17 @@ def test_copy_follows_when_a_server_gets_the_model(cluster: Cluster) -> None:
     assert_each_mode_has_its_own_vectors(cluster, "one")
     # A dataset that is new to both.
     fill(cluster, "two", 81_000)
-    cluster.client.build_index(["two"], questions=["similar", "copy"])
-    progress = cluster.await_build("two", 60)
-    assert (progress.added, progress.failed) == (IMAGES, 0)
+    indexed = futu(cluster, "index", "two", "--questions", "similar,copy", "--json")
+    assert indexed.returncode == 0, indexed.stderr
+    assert (json.loads(indexed.stdout)["added"], "lack" in indexed.stderr) == (IMAGES, False)
+    wrong = futu(cluster, "index", "two", "--questions", "same")
+    assert (wrong.returncode, "similar, copy" in wrong.stderr) == (1, True)
+    assert "similar, copy" in futu(cluster, "datasets").stdout
+    found = futu(cluster, "search", str(cluster.datasets / "two" / "003.jpg"), "--mode", "copy")
+    assert "003.jpg" in found.stdout.splitlines()[1]
+    shown = futu(cluster, "status").stdout
+    for question in ("similar", "copy"):
+        assert f"index: {question}, " in shown
     assert vectors(cluster) == {"similar": 2 * IMAGES, "copy": 2 * IMAGES}
     assert_each_mode_has_its_own_vectors(cluster, "two")
     # Now no server is without it: each picture is decoded once for both.
