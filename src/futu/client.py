@@ -29,6 +29,7 @@ class Dataset:
     image_count: int = 0
     indexed: int = 0
     status: str = ""
+    questions: tuple[str, ...] = ("similar",)
     first_image_url: str | None = None
 
 
@@ -65,6 +66,7 @@ class Result:
     similarity: float
     cosine: float
     img_url: str
+    model_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Failure:
 def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
     names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in facts.items() if name in names})
+
+
+def _dataset(facts: dict[str, Any]) -> Dataset:
+    return _make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
 
 
 class Client:
@@ -136,20 +142,33 @@ class Client:
 
     def datasets(self) -> list[Dataset]:
         """GET /api/datasets."""
-        return [_make(Dataset, d) for d in self._call("GET", "/api/datasets")["datasets"]]
+        return [_dataset(d) for d in self._call("GET", "/api/datasets")["datasets"]]
 
-    def register(self, folder: Path, name: str | None = None) -> Dataset:
+    def register(
+        self, folder: Path, name: str | None = None, questions: Sequence[str] | None = None
+    ) -> Dataset:
         """POST /api/datasets: make a dataset of a folder inside the image roots."""
-        body = {"folder": str(folder), "name": name}
-        return _make(Dataset, self._call("POST", "/api/datasets", json=body))
+        body: dict[str, Any] = {"folder": str(folder), "name": name}
+        if questions is not None:
+            body["questions"] = list(questions)
+        return _dataset(self._call("POST", "/api/datasets", json=body))
 
     def dataset_id(self, name: str) -> int:
         """POST /api/get_dataset_id."""
         return int(self._call("POST", "/api/get_dataset_id", json={"name": name})["id"])
 
-    def build_index(self, names: Sequence[str], *, retry_failed: bool = False) -> None:
-        """POST /api/build_index."""
-        body = {"dataset_names": list(names), "distributed": True, "retry_failed": retry_failed}
+    def build_index(
+        self,
+        names: Sequence[str],
+        *,
+        questions: Sequence[str] | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        """POST /api/build_index; ``questions`` are those the datasets answer from now on."""
+        body: dict[str, Any] = {"dataset_names": list(names), "distributed": True}
+        body["retry_failed"] = retry_failed
+        if questions is not None:
+            body["questions"] = list(questions)
         self._call("POST", "/api/build_index", json=body)
 
     def cancel_build(self, name: str) -> bool:
@@ -191,12 +210,14 @@ class Client:
         image: Path,
         *,
         datasets: Sequence[str] = (),
+        mode: str = "similar",
         top_k: int = 10,
         crop: tuple[int, int, int, int] | None = None,
         min_similarity: float = 0.0,
     ) -> list[Result]:
         """POST /api/search with a picture from this machine."""
         form: dict[str, Any] = {
+            "mode": mode,
             "top_k": str(top_k),
             "min_similarity": str(min_similarity),
             "dataset_names[]": list(datasets),
@@ -212,16 +233,17 @@ class Client:
             )
         return [_make(Result, r) for r in body["results"]]
 
-    def feature(self, image_path: str) -> dict[str, Any]:
-        """POST /api/compute/feature_extraction."""
-        body: dict[str, Any] = self._call(
-            "POST", "/api/compute/feature_extraction", json={"image_path": image_path}
-        )
+    def feature(self, image_path: str, model: str = "similar") -> dict[str, Any]:
+        """POST /api/compute/feature_extraction; ``model`` is a question or a model's name."""
+        request = {"image_path": image_path, "model": model}
+        body: dict[str, Any] = self._call("POST", "/api/compute/feature_extraction", json=request)
         return body
 
-    def features(self, image_paths: Sequence[str], timeout_s: float = 60) -> list[dict[str, Any]]:
+    def features(
+        self, image_paths: Sequence[str], timeout_s: float = 60, model: str = "similar"
+    ) -> list[dict[str, Any]]:
         """POST /api/compute/batch_feature_extraction."""
-        request = {"image_paths": list(image_paths), "timeout": timeout_s}
+        request = {"image_paths": list(image_paths), "timeout": timeout_s, "model": model}
         body = self._call("POST", "/api/compute/batch_feature_extraction", json=request)
         results: list[dict[str, Any]] = body["results"]
         return results

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from pydantic_settings import (
 )
 
 from futu.errors import SettingsError
+from futu.models.spec import Question, with_similar
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
@@ -64,6 +66,9 @@ class Settings(BaseSettings):
         "efficientnet-lite0", description="model that finds pictures that look alike"
     )
     copy_model: str = Field("sscd-distilled", description="model that tells copies")
+    questions: Annotated[tuple[Question, ...], NoDecode] = Field(
+        ("similar",), description="questions that new datasets answer: similar, copy"
+    )
     runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
         "auto", description="library that runs models"
     )
@@ -118,6 +123,17 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _split_questions(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        return [str(part).strip() for part in parts] if isinstance(parts, Iterable) else parts
+
+    @field_validator("questions")
+    @classmethod
+    def _similar_first(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
+        return with_similar(value)
 
     @field_validator("runtime", "device", "precision", mode="before")
     @classmethod
@@ -180,8 +196,9 @@ class Settings(BaseSettings):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if name in self.model_fields_set:
+                between = "," if name == "questions" else os.pathsep
                 result[_variable(name, field)] = (
-                    os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+                    between.join(map(str, value)) if isinstance(value, tuple) else str(value)
                 )
         return result
 

@@ -22,7 +22,8 @@
     |-- QueueFullError             429 queue_full
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
-    |   `-- NoComputeServerError   503 no_compute_server
+    |   |-- NoComputeServerError   503 no_compute_server
+    |   `-- NoModelError           503 no_model
     |-- JobTimeoutError            504 timeout
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
@@ -198,6 +199,12 @@ class NoComputeServerError(UnavailableError):
     """No compute server is registered."""
 
     code = "no_compute_server"
+
+
+class NoModelError(UnavailableError):
+    """The compute server that was asked, or any that is alive, lacks the model."""
+
+    code = "no_model"
 
 
 class JobTimeoutError(FutuError):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.e2e.conftest import System
+from tests.e2e.faults import Cluster
 from tests.pictures import jpeg
 
 from futu import __version__
@@ -16,7 +17,7 @@ from futu import __version__
 ROOT = Path(__file__).parents[2]
 
 
-def futu(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+def futu(system: System | Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "futu", *arguments],
         cwd=system.folder,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,10 +20,19 @@ from futu.catalogue.schema import DONE
 from futu.catalogue.store import Catalogue
 from futu.controller import collector
 from futu.controller.service import Controller
-from futu.images.folder import hash_file
-from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, JobResult
+from futu.images.folder import hash_bytes, hash_file
+from futu.jobs.message import (
+    ImageItem,
+    ItemError,
+    ItemResult,
+    Job,
+    JobResult,
+    ServerInfo,
+    Stream,
+)
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.registry import DEFAULT_MODEL, spec
+from futu.models.spec import Question
 
 Answer = Callable[[Job], JobResult]
 
@@ -36,20 +46,29 @@ def vector_of(digest: bytes, dimension: int) -> bytes:
 def seen(item: ImageItem) -> bytes | None:
     """The content hash of what a compute server would read now."""
     if item.data is not None:
-        return item.content_hash
+        return hash_bytes(item.data)
     with contextlib.suppress(Exception):
         return hash_file(os.fsdecode(item.path or b""))
     return None
 
 
-def looked_at(item: ImageItem, dimension: int) -> ItemResult:
-    """What comes of a good picture, if the file is still what it was."""
+def looked_at(
+    item: ImageItem, dimension: int, models: Mapping[str, int] | None = None
+) -> ItemResult:
+    """What comes of a good picture, if the file is still what it was.
+
+    Args:
+        item: the picture.
+        dimension: of the vector of the default model.
+        models: model_id -> dimension, instead.
+    """
     digest = seen(item)
     if digest is None:
         return ItemResult(error=ItemError("missing_file", "There is no such file."))
-    if digest != item.content_hash:
+    if item.content_hash not in (None, digest):
         return ItemResult(error=ItemError("changed", "Another one now."), content_hash=digest)
-    vectors = {spec(DEFAULT_MODEL).model_id: vector_of(digest, dimension)}
+    models = {spec(DEFAULT_MODEL).model_id: dimension} if models is None else models
+    vectors = {model_id: vector_of(digest, length) for model_id, length in models.items()}
     return ItemResult(vectors, None, digest, 30, 20)
 
 
@@ -59,25 +78,45 @@ class Worker:
     Args:
         queue: where the jobs are.
         answer: what becomes of a job.
+        name: its own.
+        models: the models it makes itself known with; without them it does not.
+        streams: what it leases.
     """
 
-    def __init__(self, queue: JobQueue, answer: Answer) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        answer: Answer,
+        name: str = "worker",
+        models: Sequence[str] = (),
+        streams: Sequence[Stream] = ("library", "inline"),
+    ) -> None:
         self._queue = queue
         self._answer = answer
+        self._name = name
+        self._streams = streams
+        self._info = ServerInfo(name, "host", 1, list(models), 1, time.time())
+        self._introduce()
         self._stop = threading.Event()
         self.done: list[Job] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
+    def _introduce(self) -> None:
+        if self._info.model_ids:
+            self._queue.servers.register(self._info)
+
     def _run(self) -> None:
         while not self._stop.is_set():
-            for lease in self._queue.lease(["library", "inline"], "worker", block_s=0.05):
+            self._introduce()
+            for lease in self._queue.lease(self._streams, self._name, block_s=0.05):
                 self._queue.deliver(lease, self._answer(lease.job))
                 self.done.append(lease.job)
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
+        self._queue.servers.unregister(self._name)
 
 
 class KilledError(Exception):
@@ -99,6 +138,11 @@ class Site:
         self._workers: list[Worker] = []
         self.controller = Controller(self.settings)
 
+    @property
+    def model_id(self) -> str:
+        """The model of the question similar."""
+        return self.controller.indexes["similar"].model_id
+
     def start(self) -> None:
         """Start the controller."""
         self.controller.start()
@@ -115,6 +159,26 @@ class Site:
     def work(self, answer: Answer | None = None) -> Worker:
         """Start a compute server; unless told otherwise all pictures are good."""
         worker = Worker(self.controller.queue, answer or self.good)
+        self._workers.append(worker)
+        return worker
+
+    def serve(self, name: str, *questions: Question) -> Worker:
+        """Start a compute server that has the models of these questions and says so."""
+        models = {
+            model.model_id: model.dimension
+            for question, model in self.controller.models.items()
+            if question in questions
+        }
+
+        def answer(job: Job) -> JobResult:
+            ours = {m: dimension for m, dimension in models.items() if m in job.model_ids}
+            if not ours:
+                return JobResult(job.job_id, name, [], ItemError("no_model", "I have it not."))
+            items = [looked_at(item, 0, ours) for item in job.items]
+            return JobResult(job.job_id, name, items)
+
+        streams: tuple[Stream, ...] = ("query", "library", "inline")
+        worker = Worker(self.controller.queue, answer, name, list(models), streams)
         self._workers.append(worker)
         return worker
 
@@ -187,7 +251,9 @@ class Site:
 
     def files(self, dataset: DatasetRecord) -> dict[str, tuple[str, str | None]]:
         """Path -> state and error code."""
-        known = self.controller.catalogue.known_files(dataset.id, self.controller.live.model_id)
+        known = self.controller.catalogue.known_files(
+            dataset.id, self.controller.indexes["similar"].model_id
+        )
         return {path: (file.state, file.error_code) for path, file in known.items()}
 
     def close(self) -> None:

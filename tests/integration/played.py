@@ -37,7 +37,7 @@ def make_controller(folder: Path, redis_url: str, **settings: Any) -> Controller
 
 def register(controller: Controller, *, by_path: bool = True) -> None:
     """Say that a compute server is alive, for a second or for the lease time."""
-    info = ServerInfo("s", "h", 1, [controller.live.model_id], 1, time.time(), by_path=by_path)
+    info = ServerInfo("s", "h", 1, [MODEL_ID], 1, time.time(), by_path=by_path)
     controller.queue.servers.register(info)
 
 

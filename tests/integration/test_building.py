@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from tests.conftest import until
 from tests.integration.played import (
+    MODEL_ID,
     a_dataset,
     ended,
     make_controller,
@@ -26,7 +27,7 @@ from tests.integration.played import (
     work_once,
 )
 
-from futu.controller import dispatch
+from futu.controller import outbox
 from futu.controller.service import Controller
 from futu.jobs.message import ImageItem, Job, Stream, new_job_id
 
@@ -36,7 +37,7 @@ def controller(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Controller]:
     """Started; it looks often for what Redis has lost."""
-    monkeypatch.setattr(dispatch, "_STALL_CHECK_S", 0.05)
+    monkeypatch.setattr(outbox, "_STALL_CHECK_S", 0.05)
     made = make_controller(tmp_path, redis_url, batch_size=2, queue_bytes=1024 * 1024)
     made.start()
     register(made)
@@ -47,7 +48,7 @@ def controller(
 def stored(controller: Controller, job: Job) -> dict[bytes, np.ndarray[tuple[int], np.dtype]]:
     """The vectors that the catalogue has for the contents of a job."""
     hashes = [item.content_hash for item in job.items if item.content_hash]
-    ids = controller.catalogue.vector_ids(hashes, controller.live.model_id)
+    ids = controller.catalogue.vector_ids(hashes, MODEL_ID)
     by_id = {
         int(vector_id): vector
         for chunk, vectors in controller.catalogue.vectors(list(ids.values()))
@@ -113,7 +114,7 @@ def test_jobs_that_redis_forgot_are_sent_again(controller: Controller) -> None:
 def test_result_that_expired_is_computed_again(
     tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "_STALL_CHECK_S", 0.05)
+    monkeypatch.setattr(outbox, "_STALL_CHECK_S", 0.05)
     controller = make_controller(tmp_path, redis_url)
     try:
         dataset = a_dataset(controller, "expired", 2)
@@ -128,7 +129,7 @@ def test_result_that_expired_is_computed_again(
 
 
 def test_build_has_a_bounded_number_of_jobs_on_the_way(controller: Controller) -> None:
-    most = dispatch._WINDOW_JOBS
+    most = outbox._WINDOW_JOBS
     dataset = a_dataset(controller, "long", 4 * most)
     controller.ingest.start(dataset)
     depths = [settled(lambda: controller.queue.depth()["library"])]
@@ -143,7 +144,7 @@ def test_build_has_a_bounded_number_of_bytes_on_the_way(
     controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = 500_000
-    monkeypatch.setattr(dispatch, "_INLINE_WINDOW_BYTES", window)
+    monkeypatch.setattr(outbox, "_INLINE_WINDOW_BYTES", window)
     dataset = a_dataset(controller, "heavy", 40, padding=100_000)
     register(controller, by_path=False)
     controller.ingest.start(dataset)
@@ -163,7 +164,7 @@ def memory_of(controller: Controller, stream: Stream) -> int:
 
 def test_build_waits_while_the_queue_is_full_and_says_so(controller: Controller) -> None:
     other = ImageItem(data=bytes(2 * 1024 * 1024), name="of another controller")
-    job = Job(new_job_id(), "library", [controller.live.model_id], [other])
+    job = Job(new_job_id(), "library", [MODEL_ID], [other])
     entry_id = controller.queue.enqueue(job)
     dataset = a_dataset(controller, "pauses", 4)
     controller.ingest.start(dataset)

@@ -110,4 +110,4 @@ def test_wrong_answer_that_nobody_waits_for_is_removed(
     while site.controller.queue.redis.xlen("futu:done"):
         pass
     assert list(site.controller.queue.redis.scan_iter("result:*")) == []
-    assert site.controller.catalogue.searchable_vector_ids(site.controller.live.model_id).size == 0
+    assert site.controller.catalogue.searchable_vector_ids(site.model_id).size == 0

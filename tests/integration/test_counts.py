@@ -16,12 +16,15 @@ from tests.pictures import jpeg
 
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.schema import DONE, FAILED, MISSING, PENDING, QUARANTINED, READY
-from futu.controller import scan
+from futu.controller import dispatch, scan
 from futu.images.folder import hash_bytes, hash_file
-from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, JobResult
+from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, JobResult, ServerInfo
 from futu.models.registry import DEFAULT_MODEL, spec
 
-DIMENSION = spec(DEFAULT_MODEL).dimension
+COPY_ID = spec("sscd-distilled").model_id
+DIMENSIONS = {
+    spec(name).model_id: spec(name).dimension for name in (DEFAULT_MODEL, "sscd-distilled")
+}
 PICTURE = jpeg(1, (40, 30))
 BROKEN = ItemError("cannot_decode", "It is broken.")
 KILLER = ItemError("quarantined", "Workers died over it.")
@@ -37,7 +40,9 @@ ENDS: dict[str, tuple[str, str | None]] = {
 def site(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """With small chunks and jobs, so that a dataset has many of both."""
     monkeypatch.setattr(scan, "_SCAN_CHUNK", 8)
-    made = Site(tmp_path, redis_url, batch_size=4)
+    monkeypatch.setattr(dispatch, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(dispatch, "_MOST_BOUNCES", 1000)
+    made = Site(tmp_path, redis_url, batch_size=4, lease_s=60)
     yield made
     made.close()
 
@@ -89,20 +94,26 @@ class World:
             self.repeated.add(job.job_id)
             if chance < 0.6:
                 self.site.controller.queue.enqueue(msgspec.structs.replace(job))
-        items = [self.unseen() if blind else self.item(item) for item in job.items]
+        if job.model_ids == [COPY_ID] and chance > 0.5:
+            return JobResult(job.job_id, "worker", [], ItemError("no_model", "Not that one."))
+        items = [self.unseen() if blind else self.item(item, job.model_ids) for item in job.items]
         return JobResult(job.job_id, "worker", items)
 
     @staticmethod
     def unseen() -> ItemResult:
         return ItemResult(error=ItemError("missing_file", "Not here."))
 
-    def item(self, item: ImageItem) -> ItemResult:
-        found = looked_at(item, DIMENSION)
+    def item(self, item: ImageItem, model_ids: list[str]) -> ItemResult:
+        models = {m: n for m, n in DIMENSIONS.items() if m in model_ids}
+        if self.random.random() < 0.5 and len(models) > 1:
+            # A server that lacks the further model.
+            del models[COPY_ID]
+        found = looked_at(item, 0, models)
         fate = self.fates[item.content_hash or b""]
         if found.error is not None or fate == "good":
             return found
         if fate == "no vector":
-            return msgspec.structs.replace(found, vector=b"1234")
+            return msgspec.structs.replace(found, vectors=dict.fromkeys(models, b"1234"))
         error = BROKEN if fate == "broken" else KILLER
         return ItemResult(error=error, content_hash=item.content_hash)
 
@@ -138,6 +149,12 @@ def assert_adds_up(site: Site, dataset: DatasetRecord, progress: dict[str, Any])
     assert len(reasons) == rows[FAILED] + rows[QUARANTINED] + rows[MISSING]
 
 
+def assert_further_vectors(site: Site, dataset: DatasetRecord) -> None:
+    """Every searchable image has them, if the dataset is to."""
+    if "copy" in site.controller.dataset(dataset.name).questions:
+        assert site.controller.catalogue.lacking(dataset.id, COPY_ID) == 0
+
+
 @pytest.mark.parametrize("number", range(6))
 def test_counts_add_up_and_every_file_ends_as_its_content_does(
     site: Site, number: int, monkeypatch: pytest.MonkeyPatch
@@ -147,10 +164,17 @@ def test_counts_add_up_and_every_file_ends_as_its_content_does(
     made = [world.fill(name, 60) for name in ("one", "two")]
     site.start()
     site.work(world.answer)
+    questions = ("similar", "copy") if number % 3 else ("similar",)
+    servers = ["able"] if number % 3 == 1 else ["able", "other"]
+    for name in servers:
+        models = list(DIMENSIONS) if name == "able" else list(DIMENSIONS)[:1]
+        info = ServerInfo(name, "h", 1, models, 1, 0.0)
+        site.controller.queue.servers.register(info)
     for dataset, _ in made:
-        site.controller.ingest.start(dataset)
+        site.controller.ingest.start(dataset, questions=questions)
     for dataset, files in made:
         assert_adds_up(site, dataset, site.await_state(dataset, DONE))
+        assert_further_vectors(site, dataset)
         for path, state in site.files(dataset).items():
             assert state in world.expected(dataset.folder, path, files[path]), path
     # Once more, with some files gone, some changed for good, and what has failed tried again.
@@ -166,6 +190,7 @@ def test_counts_add_up_and_every_file_ends_as_its_content_does(
         site.controller.ingest.start(dataset, retry_failed=number % 2 == 0)
     for dataset, _ in made:
         assert_adds_up(site, dataset, site.await_state(dataset, DONE))
+        assert_further_vectors(site, dataset)
         for path, state in site.files(dataset).items():
             where = Path(dataset.folder) / path
             if where.exists():

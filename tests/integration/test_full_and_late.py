@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from tests.contract.conftest import answer
+from tests.integration.conftest import vector_of
 from tests.integration.played import register, work
 from tests.pictures import jpeg
 
 from futu import config
 from futu.controller.app import create_app
 from futu.controller.service import Controller
+from futu.jobs.message import ItemResult, JobResult
 
 PICTURE = jpeg(1)
 PADDED = PICTURE + bytes(700_000)
@@ -107,7 +109,10 @@ def test_full_queue_is_429_with_the_time_to_try_again(
     found = feature(http, path)
     assert (found.status_code, found.json["code"]) == (429, "queue_full")
     assert int(found.headers["Retry-After"]) >= 1
-    assert controller.queue.deliver(lease, answer(lease.job))
+    model = controller.models["similar"]
+    vectors = {model.model_id: vector_of(b"large", model.dimension)}
+    good = JobResult(lease.job.job_id, "slow", [ItemResult(vectors)])
+    assert controller.queue.deliver(lease, good)
     caller.join()
     assert first[0].status_code == 200
 

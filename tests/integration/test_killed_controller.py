@@ -18,7 +18,7 @@ A, B, C = (jpeg(seed, (40, 30)) for seed in (1, 2, 3))
 def test_controller_killed_while_it_resumes_builds_loses_none(site: Site, writes: int) -> None:
     datasets = [site.fill(name, {"a.jpg": A + b"1", "b.jpg": B}) for name in ("one", "two")]
     for dataset in datasets:
-        site.controller.catalogue.start_build(dataset.id, site.controller.live.model_id)
+        site.controller.catalogue.start_build(dataset.id, site.model_id)
     site.kill_after(writes)
     site.work()
     with contextlib.suppress(KilledError):

@@ -169,7 +169,7 @@ def test_pictures_put_aside_are_tried_again_though_a_build_is_under_way(site: Si
     site.fill("one", {"new.jpg": C})
     site.controller.ingest.start(dataset)
     lease = site.lease()
-    known = site.controller.catalogue.known_files(dataset.id, site.controller.live.model_id)
+    known = site.controller.catalogue.known_files(dataset.id, site.model_id)
     site.controller.ingest.revive([known["bad.jpg"].content_hash or b""])
     site.deliver(lease)
     site.deliver(site.lease())
@@ -242,7 +242,7 @@ def test_cancel_that_comes_during_the_last_step_is_kept(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = site.fill("one", {"a.jpg": A})
-    live, answers = site.controller.live, []
+    live, answers = site.controller.indexes["similar"], []
     level = live.level
 
     def late(*given: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from futu.catalogue.schema import FAILED, QUARANTINED, READY
+from futu.catalogue.schema import FAILED, QUARANTINED
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float16]
@@ -16,12 +17,13 @@ Vectors = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """A dataset. ``folder`` is absolute."""
+    """A dataset. ``folder`` is absolute; ``questions`` are those it answers, similar first."""
 
     id: int
     name: str
     folder: str
     description: str
+    questions: tuple[str, ...] = ("similar",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,16 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one content: a float32 vector of unit length, or an error."""
+    """What became of one content: vectors, or an error.
+
+    Attributes:
+        vectors: by model_id; float32, of unit length. None at all means that whoever was asked
+            has none of the models.
+        width, height: of the upright picture, pixels.
+    """
 
     content_hash: bytes
-    vector: npt.NDArray[np.float32] | None = None
+    vectors: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     width: int = 0
     height: int = 0
     error_code: str | None = None
@@ -86,9 +94,7 @@ class Outcome:
 
     @property
     def state(self) -> str:
-        """The state of an image with this outcome."""
-        if self.vector is not None:
-            return READY
+        """The state of an image that is refused so."""
         return QUARANTINED if self.quarantined else FAILED
 
 

@@ -46,6 +46,21 @@ class FilePath(TypeDecorator[str]):
         return None if value is None else os.fsdecode(bytes(value))
 
 
+class Words(TypeDecorator[tuple[str, ...]]):
+    """A few words, stored with commas between them."""
+
+    impl = String(64)
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else ",".join(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
+        """From the database."""
+        return None if value is None else tuple(value.split(","))
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time; SQLite forgets the zone, so it is put back."""
 
@@ -84,7 +99,7 @@ class Fact(Base):
 
 
 class Dataset(Base):
-    """A folder of pictures."""
+    """A folder of pictures. ``questions`` are those that its images get vectors for."""
 
     __tablename__ = "datasets"
 
@@ -92,6 +107,7 @@ class Dataset(Base):
     name: Mapped[str] = mapped_column(String(255), unique=True)
     folder: Mapped[str] = mapped_column(FilePath, unique=True)
     description: Mapped[str] = mapped_column(Text, default="")
+    questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import (
     Connection,
     bindparam,
     func,
-    insert,
     select,
     update,
 )
-from sqlalchemy.exc import IntegrityError
 
 from futu.catalogue.builds import BuildQueries
+from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.records import (
-    DatasetRecord,
-    ImageRecord,
     KnownFile,
     Outcome,
     ScannedFile,
@@ -30,89 +27,15 @@ from futu.catalogue.schema import (
     MISSING,
     PENDING,
     READY,
-    Dataset,
     Image,
     Vector,
 )
 from futu.catalogue.searching import SearchQueries
-from futu.catalogue.session import chunks, images_query, now, vector_ids_of
-from futu.errors import InvalidRequestError, UnknownDatasetError
+from futu.catalogue.session import chunks, now, vector_ids_of
 
 
-class Catalogue(BuildQueries, SearchQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
     """The source of truth. See ``Session`` for how it is opened."""
-
-    # --- datasets --------------------------------------------------------------------------
-
-    def add_dataset(self, name: str, folder: str, description: str = "") -> DatasetRecord:
-        """Register a folder; the same name and folder again is no change.
-
-        Raises:
-            InvalidRequestError: the name or the folder belongs to another dataset.
-        """
-        try:
-            with self.write() as db:
-                db.execute(
-                    insert(Dataset).values(
-                        name=name, folder=folder, description=description, created_at=now()
-                    )
-                )
-        except IntegrityError:
-            with self.read() as db:
-                row = (
-                    db.execute(
-                        _datasets().where((Dataset.name == name) | (Dataset.folder == folder))
-                    )
-                    .mappings()
-                    .first()
-                )
-            if row is None or (row["name"], row["folder"]) != (name, folder):
-                raise InvalidRequestError(
-                    f"The dataset name {name!r} or its folder is already in use.", name=name
-                ) from None
-        return self.dataset(name)
-
-    def datasets(self) -> list[DatasetRecord]:
-        """All datasets, by name."""
-        with self.read() as db:
-            rows = db.execute(_datasets().order_by(Dataset.name)).mappings()
-            return [DatasetRecord(**row) for row in rows]
-
-    def dataset(self, name_or_id: str | int) -> DatasetRecord:
-        """A dataset by its name, or by its id as a number or in digits.
-
-        Raises:
-            UnknownDatasetError: no dataset has that name or id.
-        """
-        with self.read() as db:
-            query = _datasets().where(Dataset.name == str(name_or_id))
-            row = db.execute(query).mappings().first()
-            if row is None and str(name_or_id).isdecimal() and len(str(name_or_id)) < 19:
-                query = _datasets().where(Dataset.id == int(name_or_id))
-                row = db.execute(query).mappings().first()
-        if row is None:
-            raise UnknownDatasetError(
-                f"There is no dataset {name_or_id!r}. GET /api/datasets lists them.",
-                dataset=str(name_or_id),
-            )
-        return DatasetRecord(**row)
-
-    def image_counts(self) -> dict[int, int]:
-        """Dataset id -> searchable images."""
-        with self.read() as db:
-            rows = db.execute(
-                select(Image.dataset_id, func.count())
-                .where(Image.state == READY)
-                .group_by(Image.dataset_id)
-            )
-            return {row[0]: row[1] for row in rows}
-
-    def first_images(self) -> dict[int, ImageRecord]:
-        """Dataset id -> its first searchable image."""
-        first = select(func.min(Image.id)).where(Image.state == READY).group_by(Image.dataset_id)
-        with self.read() as db:
-            rows = db.execute(images_query().where(Image.id.in_(first))).mappings()
-            return {row["dataset_id"]: ImageRecord(**row) for row in rows}
 
     # --- scanning --------------------------------------------------------------------------
 
@@ -190,29 +113,32 @@ class Catalogue(BuildQueries, SearchQueries):
                     )
                 )
 
-    def record(self, outcomes: Sequence[Outcome], model_id: str) -> dict[bytes, int]:
+    def record(self, outcomes: Sequence[Outcome], model_id: str) -> dict[str, dict[bytes, int]]:
         """Write what became of contents; the same outcomes again change nothing.
 
+        Args:
+            outcomes: each content once.
+            model_id: the model whose vector makes an image searchable.
+
         Returns:
-            content hash -> vector id, for the successful ones.
+            model_id -> content hash -> vector id, for the vectors given.
         """
-        good = [o for o in outcomes if o.vector is not None]
-        bad = [o for o in outcomes if o.vector is None]
+        rows = [
+            {"model_id": model, "content_hash": o.content_hash, "data": _stored(vector)}
+            for o in outcomes
+            for model, vector in o.vectors.items()
+        ]
+        ready = [o for o in outcomes if model_id in o.vectors]
+        bad = [o for o in outcomes if o.error_code is not None]
         with self.write() as db:
-            if good:
+            if rows:
                 db.execute(
                     self.insert_or(Vector).on_conflict_do_nothing(
                         index_elements=["model_id", "content_hash"]
                     ),
-                    [
-                        {
-                            "model_id": model_id,
-                            "content_hash": o.content_hash,
-                            "data": np.asarray(o.vector, "<f2").tobytes(),
-                        }
-                        for o in good
-                    ],
+                    rows,
                 )
+            if ready:
                 db.execute(
                     update(Image)
                     .where(Image.content_hash == bindparam("h"), Image.state != MISSING)
@@ -223,7 +149,7 @@ class Catalogue(BuildQueries, SearchQueries):
                         width=bindparam("w"),
                         height=bindparam("v"),
                     ),
-                    [{"h": o.content_hash, "w": o.width, "v": o.height} for o in good],
+                    [{"h": o.content_hash, "w": o.width, "v": o.height} for o in ready],
                 )
             if bad:
                 db.execute(
@@ -240,7 +166,17 @@ class Catalogue(BuildQueries, SearchQueries):
                         for o in bad
                     ],
                 )
-            return vector_ids_of(db, [o.content_hash for o in good], model_id)
+            models = {model for o in outcomes for model in o.vectors}
+            return {
+                model: vector_ids_of(
+                    db, [o.content_hash for o in outcomes if model in o.vectors], model
+                )
+                for model in models
+            }
+
+
+def _stored(vector: npt.NDArray[np.float32]) -> bytes:
+    return np.asarray(vector, "<f2").tobytes()
 
 
 def _sizes(db: Connection, contents: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
@@ -254,7 +190,3 @@ def _sizes(db: Connection, contents: Sequence[bytes]) -> dict[bytes, tuple[int, 
         )
         found.update({bytes(row[0] or b""): (row[1], row[2]) for row in db.execute(query)})
     return found
-
-
-def _datasets() -> Any:
-    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description)

@@ -22,11 +22,21 @@ _POLL_S = 0.25
 @click.command()
 @click.argument("dataset")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed or was put aside.")
+@click.option(
+    "--questions",
+    metavar="LIST",
+    help="What the dataset answers from now on: similar, or similar,copy.",
+)
 @click.option("--cancel", is_flag=True, help="End the build; the next one goes on from there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def index(
-    server: str | None, dataset: str, retry_failed: bool, cancel: bool, as_json: bool
+    server: str | None,
+    dataset: str,
+    retry_failed: bool,
+    questions: str | None,
+    cancel: bool,
+    as_json: bool,
 ) -> None:
     """Index DATASET: the name of a dataset, or a folder inside the image roots.
 
@@ -39,7 +49,8 @@ def index(
             found = client.cancel_build(name)
             console.print("Cancelling." if found else f"No build of {name} is under way.")
             return
-        client.build_index([name], retry_failed=retry_failed)
+        asked = [q.strip() for q in questions.split(",")] if questions is not None else None
+        client.build_index([name], questions=asked, retry_failed=retry_failed)
         try:
             progress = _follow(client, name, console)
         except KeyboardInterrupt:

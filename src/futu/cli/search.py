@@ -17,6 +17,13 @@ from futu.errors import InvalidRequestError
 @click.command()
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--dataset", "datasets_", multiple=True, help="Only this dataset; repeatable.")
+@click.option(
+    "--mode",
+    type=click.Choice(["similar", "copy", "auto"]),
+    default="similar",
+    show_default=True,
+    help="Look-alikes, or copies of the same picture.",
+)
 @click.option("--top-k", default=10, show_default=True, help="How many neighbours (1-1000).")
 @click.option("--crop", metavar="X,Y,W,H", help="Search with this part of the picture, in pixels.")
 @click.option("--min-similarity", default=0.0, help="Leave out what is less similar (0-100).")
@@ -26,6 +33,7 @@ def search(
     server: str | None,
     image: Path,
     datasets_: tuple[str, ...],
+    mode: str,
     top_k: int,
     crop: str | None,
     min_similarity: float,
@@ -36,6 +44,7 @@ def search(
         results = client.search(
             image,
             datasets=datasets_,
+            mode=mode,
             top_k=top_k,
             crop=_parse_crop(crop),
             min_similarity=min_similarity,

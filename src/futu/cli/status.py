@@ -26,9 +26,10 @@ def datasets(server: str | None, as_json: bool) -> None:
     if not found:
         click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
         return
-    table = Table("id", "name", "images", "indexed", "status", "folder", box=None)
+    table = Table("id", "name", "images", "indexed", "answers", "status", "folder", box=None)
     for d in found:
-        table.add_row(str(d.id), d.name, str(d.image_count), str(d.indexed), d.status, d.folder)
+        counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
+        table.add_row(str(d.id), d.name, *counts, answers, d.status, d.folder)
     Console().print(table)
 
 
@@ -46,10 +47,15 @@ def status(server: str | None, as_json: bool) -> None:
         for line in (health.get("message"), None):
             if line:
                 click.echo(line)
-        for part in ("redis", "catalogue", "index"):
+        for part in ("redis", "catalogue"):
             facts = health.get(part, {})
             rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
             click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
+        for live in health.get("indexes", []):
+            click.echo(
+                f"  index: {live['question']}, {live['model_id']}, {live['kind']}, "
+                f"{live['vectors']} vectors, {live['compute_servers']} compute servers have it"
+            )
         for s in health.get("compute_servers", []):
             sight = "" if s["by_path"] else ", gets the pictures' bytes"
             click.echo(

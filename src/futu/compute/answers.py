@@ -84,7 +84,7 @@ class Answers:
         """
         for lease, result in answers:
             self._note_sight(lease, result)
-            if lease.stream != "query" and not _all_unseen(result):
+            if lease.stream != "query" and result.error is None and not _all_unseen(result):
                 # Told before the result is, so that whoever has the result can rely on it.
                 self.count(lease)
         try:

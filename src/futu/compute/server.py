@@ -36,7 +36,7 @@ from futu.compute.pipeline import Loader
 from futu.compute.queries import Queries
 from futu.compute.trial import Models, Trial
 from futu.config import Settings
-from futu.errors import FutuError, JobFailedError, RedisUnavailableError
+from futu.errors import FutuError, NoModelError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Outage
 from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
@@ -214,10 +214,10 @@ class ComputeServer:
         return able
 
     def _no_model(self, lease: Lease) -> JobResult:
-        error = JobFailedError(
+        error = NoModelError(
             f"The job wants {', '.join(lease.job.model_ids)}; this compute server has "
             f"{', '.join(self._models.specs())}. Run the same version of Futu with the same "
-            "models everywhere."
+            "models everywhere: see futu models list."
         )
         return JobResult(lease.job.job_id, self.name, [], ItemError.of(error))
 

@@ -1,19 +1,22 @@
-"""One build under way: its counts, what is outstanding, and how it is described."""
+"""One build under way: its counts, and what is outstanding."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
-from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
 from futu.images.folder import display
 from futu.jobs.message import ImageItem, Job
 
 _WAITING = "Waiting: "
+
+Ground = Literal["added", "unchanged", "reused"]
+"""The count of a ``BuildRecord`` that a searchable file belongs to."""
 
 
 class BuildStoppedError(Exception):
@@ -37,37 +40,78 @@ class Sent:
     size: int = 0
 
 
+@dataclass
+class WaitingFile:
+    """A file whose content is under way.
+
+    Attributes:
+        path: below the dataset's folder.
+        ground: what it is counted as if nothing comes; None while it is not searchable.
+        counted: whether it is, as ``ground``.
+    """
+
+    path: str
+    ground: Ground | None
+    counted: bool = False
+
+
+@dataclass
+class Waiting:
+    """A content under way.
+
+    Attributes:
+        files: the files of the build that have it, not empty.
+        needs: model_ids of the vectors it lacks.
+    """
+
+    files: list[WaitingFile]
+    needs: set[str]
+
+
 class Build:
     """One build under way: which files and jobs it still waits for, and its counts.
 
-    A file of the scan is counted once: at the scan, or when the content it has comes to its end
-    (``credit``), or when it is found to have changed meanwhile (``drop_file``). So at the end of
-    a build the counts add up to ``total``. All that changes is guarded by ``lock``.
+    A file of the scan is counted once: at the scan, or when the content it has becomes searchable,
+    gets further vectors or comes to its end (``credit``), or when it is found to have changed
+    meanwhile (``drop_file``). So at the end of a build the counts add up to ``total``. All that
+    changes is guarded by ``lock``.
 
     Attributes:
+        models: model_ids of the vectors wanted; the first makes an image searchable.
         folder: of the dataset, with links resolved; known when ``scanned``.
         record: the counts.
         halt: set when the build is asked to end.
         again: whether another build is to follow this one at once.
-        files: content under way -> the files of the build that have it, not empty.
+        can: model_ids that live compute servers have, as of the last look.
+        files: contents under way.
         outstanding: jobs under way, by id.
         resend: contents that a compute server could not read; they are to travel as bytes.
+        rest: contents that were answered without a further model which some server has.
+        bounces: jobs for further models alone, one after another, that servers without them took.
+        short: contents that get no further vectors in this build.
+        given_up: model_ids of which vectors were not to be had, for want of a server.
         refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
     """
 
-    def __init__(self, dataset: DatasetRecord, record: BuildRecord) -> None:
+    def __init__(self, dataset: DatasetRecord, record: BuildRecord, models: Sequence[str]) -> None:
         self.dataset = dataset
         self.record = record
+        self.models = tuple(models)
         self.folder = Path(dataset.folder)
         self.lock = threading.Condition()
         self.halt = threading.Event()
         self.again = False
         self.scanned = False
-        self.files: dict[bytes, list[str]] = {}
+        self.can: frozenset[str] = frozenset()
+        self.files: dict[bytes, Waiting] = {}
         self.outstanding: dict[str, Sent] = {}
         self.refused: dict[bytes, Outcome] = {}
         self.resend: list[bytes] = []
+        self.rest: list[bytes] = []
+        self.bounces = 0
+        self.short: set[bytes] = set()
+        self.given_up: set[str] = set()
         self.suspects: set[str] = set()
         self._halted_by: type[BuildStoppedError | BuildCancelledError] | None = None
 
@@ -105,41 +149,122 @@ class Build:
 
     # --- counted; all with ``lock`` held ---------------------------------------------------
 
-    def expect(self, content: bytes, path: str) -> ImageItem | None:
-        """A file waits for the vector of its content.
+    def expect(
+        self, content: bytes, path: str, needs: Collection[str], ground: Ground = "reused"
+    ) -> ImageItem | None:
+        """A file waits for vectors of its content.
+
+        Args:
+            content: its hash.
+            path: below the dataset's folder.
+            needs: model_ids of the vectors that the content lacks, not empty.
+            ground: what the file is counted as if its content is searchable and stays as it is.
 
         Returns:
-            The content as a job has it; None when other files wait for it already.
+            The content as a job has it; None when it is under way already or nothing is to be had.
         """
-        files = self.files.setdefault(content, [])
-        files.append(path)
-        return self.item(content) if len(files) == 1 else None
+        searchable = self.models[0] not in needs
+        file = WaitingFile(path, ground if searchable else None)
+        waiting = self.files.get(content)
+        if waiting is not None:
+            waiting.files.append(file)
+        elif searchable and not self._to_be_had(content, needs):
+            self._count(file)
+        else:
+            self.files[content] = Waiting([file], set(needs))
+            return self.item(content)
+        return None
+
+    def _to_be_had(self, content: bytes, needs: Collection[str]) -> bool:
+        """Whether a searchable content can get one of these vectors in this build."""
+        if content in self.short:
+            return False
+        self.given_up.update(set(needs) - self.can)
+        return not self.can.isdisjoint(needs)
 
     def item(self, content: bytes) -> ImageItem | None:
         """A content under way as a job has it, by the path of its first file."""
-        files = self.files.get(content)
-        if not files:
+        waiting = self.files.get(content)
+        if waiting is None:
             return None
-        path = os.fsencode(os.path.join(self.folder, files[0]))
-        return ImageItem(path=path, content_hash=content, name=display(files[0]))
+        name = waiting.files[0].path
+        path = os.fsencode(os.path.join(self.folder, name))
+        return ImageItem(path=path, content_hash=content, name=display(name))
+
+    def asks(self, content: bytes) -> tuple[str, ...]:
+        """The models to ask for a content under way; empty: nothing is to be had, or it has ended.
+
+        Those that some server has. One that makes it searchable is waited for, whoever is there.
+        """
+        waiting = self.files.get(content)
+        if waiting is None:
+            return ()
+        first = self.models[0] in waiting.needs
+        return tuple(
+            model
+            for model in self.models
+            if model in waiting.needs
+            and (model in self.can or (first and (model == self.models[0] or not self.can)))
+        )
 
     def credit(self, outcome: Outcome) -> None:
-        """A content has come to its end; a repeat changes nothing."""
-        files = self.files.pop(outcome.content_hash, None)
-        if files is None:
+        """Something has come of a content; a repeat changes nothing."""
+        content = outcome.content_hash
+        waiting = self.files.get(content)
+        if waiting is None:
             return
-        if outcome.vector is not None:
-            self.record.added += len(files)
+        if outcome.error_code is not None:
+            if self.models[0] not in waiting.needs:
+                self.give_up(content)
+                return
+            del self.files[content]
+            self.refused[content] = outcome
+            for file in waiting.files:
+                self._count(file, outcome)
+            return
+        waiting.needs.difference_update(outcome.vectors)
+        if outcome.vectors and self.models[0] not in waiting.needs:
+            for file in waiting.files:
+                if not file.counted:
+                    file.ground = "added"
+                    self._count(file)
+        if not waiting.needs:
+            del self.files[content]
+        elif self.asks(content):
+            self.rest.append(content)
         else:
-            self.refused[outcome.content_hash] = outcome
-            self.count_refused(outcome, len(files))
+            self.give_up(content, wanting=True)
 
-    def count_refused(self, outcome: Outcome, files: int = 1) -> None:
-        """Count files whose content cannot be used."""
+    def give_up(self, content: bytes, *, wanting: bool = False) -> None:
+        """A searchable content gets no further vectors in this build; one that has ended: nothing.
+
+        Args:
+            content: its hash.
+            wanting: whether this is for want of a server.
+        """
+        waiting = self.files.pop(content, None)
+        if waiting is None:
+            return
+        self.short.add(content)
+        if wanting:
+            self.given_up |= waiting.needs
+        for file in waiting.files:
+            self._count(file)
+
+    def _count(self, file: WaitingFile, refused: Outcome | None = None) -> None:
+        """Count a file, if it is not counted yet."""
+        if file.ground is not None and not file.counted:
+            file.counted = True
+            setattr(self.record, file.ground, getattr(self.record, file.ground) + 1)
+        elif file.ground is None and refused is not None:
+            self.count_refused(refused)
+
+    def count_refused(self, outcome: Outcome) -> None:
+        """Count a file whose content cannot be used."""
         if outcome.quarantined:
-            self.record.quarantined += files
+            self.record.quarantined += 1
         else:
-            self.record.failed += files
+            self.record.failed += 1
 
     def drop_file(self, content: bytes) -> str | None:
         """The first file of a content no longer has it: it failed.
@@ -147,55 +272,13 @@ class Build:
         Returns:
             Its path; None when the content has come to its end meanwhile.
         """
-        files = self.files.get(content)
-        if files is None:
+        waiting = self.files.get(content)
+        if waiting is None:
             return None
-        path = files.pop(0)
-        if not files:
+        file = waiting.files.pop(0)
+        if not waiting.files:
             del self.files[content]
+        if file.counted and file.ground is not None:
+            setattr(self.record, file.ground, getattr(self.record, file.ground) - 1)
         self.record.failed += 1
-        return path
-
-
-def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, Any]:
-    """Describe a build as GET /api/build_index/progress/<dataset> does.
-
-    Args:
-        record: None when there was none.
-        scanned: whether its total is known.
-    """
-    if record is None:
-        return {
-            "progress": 0,
-            "status": PENDING,
-            "current": 0,
-            "total": 0,
-            "message": "Not indexed yet.",
-            "failed": 0,
-        }
-    status, current, total = record.state, record.current, record.total
-    if not scanned:
-        status, percent = (PENDING, 0) if total == 0 else (BUILDING, 0)
-        message = "Scanning the folder."
-    elif status == DONE:
-        percent, message = 100, record.message
-    else:
-        percent = int(100 * current / total) if total else 0
-        percent = min(percent, 99)
-        message = record.message or f"{current} of {total} images, {record.failed} failed."
-    return {
-        "progress": percent,
-        # The front ends know four; whoever waits for the end is to stop at a cancelled one too.
-        "status": ERROR if status == CANCELLED else status,
-        "state": status,
-        "current": current,
-        "total": total,
-        "message": message,
-        "added": record.added,
-        "unchanged": record.unchanged,
-        "reused": record.reused,
-        "failed": record.failed,
-        "quarantined": record.quarantined,
-        "missing": record.missing,
-        "build_id": record.id,
-    }
+        return file.path

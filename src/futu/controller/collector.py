@@ -1,20 +1,21 @@
-"""The collector: the only writer of vectors, into the catalogue and then into the index."""
+"""The collector: the only writer of vectors, into the catalogue and then into the indexes."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build
 from futu.controller.ingest import Ingest
-from futu.errors import RedisUnavailableError
-from futu.index.live import LiveIndex
+from futu.errors import NoModelError, RedisUnavailableError
+from futu.index.live import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
@@ -38,12 +39,13 @@ class Collector:
     """Takes finished library jobs off Redis. Every step may be repeated without harm."""
 
     def __init__(
-        self, catalogue: Catalogue, queue: JobQueue, ingest: Ingest, live: LiveIndex
+        self, catalogue: Catalogue, queue: JobQueue, ingest: Ingest, indexes: LiveIndexes
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
         self._ingest = ingest
-        self._live = live
+        self._indexes = indexes
+        self._first = indexes["similar"].model_id
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
@@ -68,7 +70,7 @@ class Collector:
                 if finished:
                     self._collect(finished)
                 if time.monotonic() >= save_at:
-                    self._live.save()
+                    self._indexes.save()
                     save_at = time.monotonic() + _SAVE_EVERY_S
             except RedisUnavailableError as error:
                 outage.began(error)
@@ -86,7 +88,9 @@ class Collector:
                 log.warning("the result of job %s has expired; it will be done again", done.job_id)
                 continue
             if result.error is not None:
-                log.warning("job %s failed: %s", done.job_id, result.error.message)
+                # Handed back is not failed: another server is asked.
+                level = logging.DEBUG if result.error.code == NoModelError.code else logging.WARNING
+                log.log(level, "job %s failed: %s", done.job_id, result.error.message)
             build = self._ingest.build_of(done.job_id)
             if build is not None:
                 self._credit(build, done.job_id, result)
@@ -109,6 +113,9 @@ class Collector:
             if any(outcome.error == _WRONG_ANSWER.message for outcome in outcomes):
                 log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
             self._store(outcomes)
+            if sent is not None and self._first not in sent.job.model_ids:
+                came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
+                build.bounces = 0 if any(came) else build.bounces + bool(came)
             for outcome in outcomes:
                 build.credit(outcome)
             build.outstanding.pop(job_id, None)
@@ -117,43 +124,64 @@ class Collector:
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, self._live.model_id)
-            good = [o for o in outcomes if o.vector is not None]
-            if good:
-                self._live.add(
-                    np.array([ids[o.content_hash] for o in good], np.int64),
-                    np.stack([np.asarray(o.vector, np.float16) for o in good]),
+            ids = self._catalogue.record(outcomes, self._first)
+            for model_id, of_content in ids.items():
+                good = [o for o in outcomes if model_id in o.vectors]
+                self._indexes.of_model[model_id].add(
+                    np.array([of_content[o.content_hash] for o in good], np.int64),
+                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good]),
                 )
 
     def _vectors(self, result: JobResult) -> list[Outcome]:
         """The vectors of a result, by the content they were computed from."""
         outcomes = [
-            self._outcome(item.content_hash, item)
+            self._outcome(item.content_hash, item, self._indexes.of_model)
             for item in result.items
             if item.content_hash is not None
         ]
-        return [outcome for outcome in outcomes if outcome.vector is not None]
+        return [outcome for outcome in outcomes if outcome.vectors]
 
     def _outcomes(self, job: Job, result: JobResult) -> list[Outcome]:
         """What became of each content of a job."""
         contents, error = job.contents(), result.error
         if error is None:
             if len(result.items) == len(contents):
-                return [self._outcome(*pair) for pair in zip(contents, result.items)]
+                return [
+                    self._wanted(job, self._outcome(content, item, job.model_ids))
+                    for content, item in zip(contents, result.items)
+                ]
             error = _WRONG_ANSWER
-        return [
-            Outcome(content, error_code=error.code, error=error.message) for content in contents
-        ]
+        if error.code == NoModelError.code and self._first not in job.model_ids:
+            return [Outcome(content) for content in contents]
+        return [_failed(content, error) for content in contents]
 
-    def _outcome(self, wanted: bytes, result: ItemResult) -> Outcome:
+    def _wanted(self, job: Job, outcome: Outcome) -> Outcome:
+        """An outcome as it is, unless it is of no use: every server has to have the first model."""
+        good = outcome.error_code is not None or self._first in outcome.vectors
+        if good or self._first not in job.model_ids:
+            return outcome
+        return _failed(outcome.content_hash, _WRONG_ANSWER)
+
+    def _outcome(self, wanted: bytes, result: ItemResult, model_ids: Collection[str]) -> Outcome:
+        """What became of a content under some of these models."""
         error = result.error
-        data = result.vectors.get(self._live.model_id)
-        if error is None and data is not None:
-            if result.content_hash != wanted:
-                error = _CHANGED
-            elif len(data) == 4 * self._live.dimension:
-                vector = np.frombuffer(data, "<f4")
-                if np.isfinite(vector).all() and max(result.width, result.height) <= _MOST_PIXELS:
-                    return Outcome(wanted, vector, result.width, result.height)
-        error = error or _WRONG_ANSWER
-        return Outcome(wanted, error_code=error.code, error=error.message)
+        if error is not None:
+            return _failed(wanted, error)
+        vectors: dict[str, npt.NDArray[np.float32]] = {}
+        for model_id in model_ids:
+            live, data = self._indexes.of_model.get(model_id), result.vectors.get(model_id)
+            if live is None or data is None:
+                continue
+            vector = np.frombuffer(data, "<f4") if len(data) == 4 * live.dimension else None
+            if vector is None or not np.isfinite(vector).all():
+                return _failed(wanted, _WRONG_ANSWER)
+            vectors[model_id] = vector
+        if vectors and result.content_hash != wanted:
+            return _failed(wanted, _CHANGED)
+        if max(result.width, result.height) > _MOST_PIXELS:
+            return _failed(wanted, _WRONG_ANSWER)
+        return Outcome(wanted, vectors, result.width, result.height)
+
+
+def _failed(content: bytes, error: ItemError) -> Outcome:
+    return Outcome(content, error_code=error.code, error=error.message)

@@ -1,35 +1,33 @@
-"""Contents that need a vector become jobs; those that never come back are sent again.
+"""Contents that lack vectors become jobs, which carry each content once for all its models.
 
-Redis is never filled: each build has a bounded number of jobs, and of bytes, on the way. What
-Redis forgets is noticed (a job that is neither on its stream nor done) and sent again.
+A compute server may lack a model other than the one that makes an image searchable; it answers
+without. What is left goes, at the end of the build, to the servers that have the model, a few jobs
+at a time. Since any server may lease any job, one that lacks the model may take such a job too: it
+hands it back at once, and the job is sent again, a bounded number of times.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 
 import msgspec
 
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, Sent
-from futu.errors import ChangedFileError, FutuError, QueueFullError, UnavailableError
+from futu.controller.build import Build
+from futu.controller.outbox import Outbox
+from futu.errors import ChangedFileError, FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import hash_bytes, read_bytes
-from futu.jobs.connection import Backoff
-from futu.jobs.message import ImageItem, Job, ServerInfo, Stream, new_job_id
+from futu.jobs.message import ImageItem, Job, ServerInfo, new_job_id
 from futu.jobs.streams import JobQueue
 
-log = logging.getLogger(__name__)
-
-_WINDOW_JOBS = 24
-_JOBS_A_WORKER = 3
-_STALL_CHECK_S = 2.0
 _INLINE_JOB_BYTES = 8 * 1024 * 1024
-_INLINE_WINDOW_BYTES = 64 * 1024 * 1024
-_DATASET_STREAMS: tuple[Stream, ...] = ("library", "inline")
-_NO_SERVER = "no compute server is running. Start one with ./start.sh compute."
+_MOST_BOUNCES = 10
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 2.0
+
+Asked = tuple[str, ...]
 
 
 class Dispatch:
@@ -46,9 +44,13 @@ class Dispatch:
         self, catalogue: Catalogue, queue: JobQueue, limits: DecodeLimits, batch_size: int
     ) -> None:
         self._catalogue = catalogue
-        self._queue = queue
+        self._outbox = Outbox(queue)
         self._limits = limits
         self._batch_size = batch_size
+
+    def look(self, build: Build) -> None:
+        """Let a build know which models there are servers for."""
+        self._outbox.servers(build)
 
     def send(self, build: Build, contents: Sequence[bytes]) -> None:
         """Send contents that the build waits for; waits for room.
@@ -56,14 +58,14 @@ class Dispatch:
         Raises:
             BuildStoppedError, BuildCancelledError.
         """
-        for start in range(0, len(contents), self._batch_size):
+        for asked, piece in self._pieces(build, contents):
             self._resend(build)
-            piece = contents[start : start + self._batch_size]
-            servers = self._servers()
-            if self._wants_bytes(build, servers):
-                self._send_bytes(build, piece)
+            servers = self._outbox.servers(build)
+            if _is_rest(build, asked) and len(_able(servers, asked)) < len(servers):
+                with build.lock:
+                    build.rest += piece
             else:
-                self._send_paths(build, piece, servers)
+                self._send_piece(build, asked, piece, servers)
 
     def finish(self, build: Build) -> None:
         """Wait until every result has come.
@@ -73,30 +75,82 @@ class Dispatch:
         """
         while True:
             self._resend(build)
+            self._send_rest(build)
             with build.lock:
                 build.check()
-                if not build.resend and not build.outstanding:
-                    return
-                stalled = not build.resend and not build.lock.wait(_STALL_CHECK_S)
+                if build.resend:
+                    continue
+                if not build.outstanding:
+                    if not build.rest:
+                        return
+                    continue
+                stalled = self._outbox.stalled(build)
             if stalled:
-                self._recover(build)
+                self._outbox.recover(build)
 
     def withdraw(self, build: Build) -> None:
         """Take back the jobs of a build that was cancelled; what is under way is dropped."""
-        with build.lock:
-            ours = set(build.outstanding)
-            build.outstanding.clear()
-            build.resend.clear()
-        for stream in _DATASET_STREAMS:
-            for entry_id, job in self._queue.unfinished(stream):
-                if job.job_id in ours:
-                    self._queue.withdraw(job, entry_id)
+        self._outbox.withdraw(build)
 
-    def _servers(self) -> list[ServerInfo]:
-        try:
-            return self._queue.servers.alive()
-        except FutuError:
-            return []
+    def _pieces(
+        self, build: Build, contents: Sequence[bytes]
+    ) -> list[tuple[Asked, Sequence[bytes]]]:
+        """Contents in pieces for one job each, by the models that they need.
+
+        Those that nobody has a model for come to their end.
+        """
+        groups: dict[Asked, list[bytes]] = {}
+        with build.lock:
+            for content in contents:
+                asked = build.asks(content)
+                if asked:
+                    groups.setdefault(asked, []).append(content)
+                else:
+                    build.give_up(content, wanting=True)
+        return [
+            (asked, group[start : start + self._batch_size])
+            for asked, group in groups.items()
+            for start in range(0, len(group), self._batch_size)
+        ]
+
+    def _resend(self, build: Build) -> None:
+        with build.lock:
+            contents, build.resend = build.resend, []
+        for asked, piece in self._pieces(build, contents):
+            self._send_bytes(build, asked, piece)
+
+    def _send_rest(self, build: Build) -> None:
+        """Send what servers without a model have left, as much as those with it can use now."""
+        if not build.rest:
+            return
+        if build.bounces:
+            build.halt.wait(min(_FIRST_PAUSE_S * 2**build.bounces, _LONGEST_PAUSE_S))
+        servers = self._outbox.servers(build)
+        room = self._batch_size * max(1, len(servers))
+        with build.lock:
+            if build.bounces >= _MOST_BOUNCES:
+                for content in build.rest:
+                    build.give_up(content, wanting=True)
+                build.rest, build.bounces = [], 0
+            contents, build.rest = build.rest[:room], build.rest[room:]
+        for asked, piece in self._pieces(build, contents):
+            able = _able(servers, asked)
+            with build.lock:
+                flying = sum(
+                    _is_rest(build, sent.job.model_ids) for sent in build.outstanding.values()
+                )
+                if len(able) < len(servers) and flying >= len(able):
+                    build.rest += piece
+                    continue
+            self._send_piece(build, asked, piece, able)
+
+    def _send_piece(
+        self, build: Build, asked: Asked, contents: Sequence[bytes], servers: Sequence[ServerInfo]
+    ) -> None:
+        if self._wants_bytes(build, servers):
+            self._send_bytes(build, asked, contents)
+        else:
+            self._send_paths(build, asked, contents, servers)
 
     def _wants_bytes(self, build: Build, servers: Sequence[ServerInfo]) -> bool:
         """Whether the next job should carry its pictures.
@@ -112,22 +166,16 @@ class Dispatch:
             inline = sum(sent.job.stream == "inline" for sent in build.outstanding.values())
         return inline < 2 * blind
 
-    def _resend(self, build: Build) -> None:
-        with build.lock:
-            contents, build.resend = build.resend, []
-        for start in range(0, len(contents), self._batch_size):
-            self._send_bytes(build, contents[start : start + self._batch_size])
-
     def _send_paths(
-        self, build: Build, contents: Sequence[bytes], servers: Sequence[ServerInfo]
+        self, build: Build, asked: Asked, contents: Sequence[bytes], servers: Sequence[ServerInfo]
     ) -> None:
         with build.lock:
             items = [item for content in contents if (item := build.item(content)) is not None]
         if items:
-            job = Job(new_job_id(), "library", [build.record.model_id], items, collect=True)
-            self._send_job(build, job, 0, servers)
+            job = Job(new_job_id(), "library", list(asked), items, collect=True)
+            self._outbox.put(build, job, 0, servers)
 
-    def _send_bytes(self, build: Build, contents: Sequence[bytes]) -> None:
+    def _send_bytes(self, build: Build, asked: Asked, contents: Sequence[bytes]) -> None:
         """Send contents with their bytes, in jobs of bounded size."""
         piece: list[ImageItem] = []
         size = 0
@@ -138,16 +186,16 @@ class Dispatch:
                 continue
             more = len(item.data or b"")
             if piece and size + more > _INLINE_JOB_BYTES:
-                self._send_inline(build, piece, size)
+                self._send_inline(build, asked, piece, size)
                 piece, size = [], 0
             piece.append(item)
             size += more
         if piece:
-            self._send_inline(build, piece, size)
+            self._send_inline(build, asked, piece, size)
 
-    def _send_inline(self, build: Build, items: list[ImageItem], size: int) -> None:
-        job = Job(new_job_id(), "inline", [build.record.model_id], items, collect=True)
-        self._send_job(build, job, size, self._servers())
+    def _send_inline(self, build: Build, asked: Asked, items: list[ImageItem], size: int) -> None:
+        job = Job(new_job_id(), "inline", list(asked), items, collect=True)
+        self._outbox.put(build, job, size, self._outbox.servers(build))
 
     def _loaded(self, build: Build, content: bytes) -> ImageItem | None:
         """A content with its bytes, from the first of its files that still has them.
@@ -175,67 +223,12 @@ class Dispatch:
                             build.dataset.id, path, content, error.code, error.message
                         )
 
-    def _send_job(self, build: Build, job: Job, size: int, servers: Sequence[ServerInfo]) -> None:
-        window = max(_WINDOW_JOBS, _JOBS_A_WORKER * sum(server.workers for server in servers))
-        while True:
-            with build.lock:
-                build.check()
-                sent = sum(other.size for other in build.outstanding.values())
-                full = bool(size and sent and sent + size > _INLINE_WINDOW_BYTES)
-                if len(build.outstanding) < window and not full:
-                    build.outstanding[job.job_id] = Sent(job.without_data(), size)
-                    break
-                stalled = not build.lock.wait(_STALL_CHECK_S)
-            if stalled:
-                self._recover(build)
-        backoff = Backoff(build.halt)
-        while True:
-            try:
-                self._queue.enqueue(job)
-                break
-            except (UnavailableError, QueueFullError) as error:
-                if backoff.failures == 0:
-                    build.wait_for(error.message)
-                    log.warning("build of %s waits: %s", build.dataset.name, error)
-                backoff.wait()
-            build.check()
-        if backoff.failures:
-            build.wait_for("")
 
-    def _recover(self, build: Build) -> None:
-        """Send again what Redis lost; called when nothing has come for a while.
+def _is_rest(build: Build, model_ids: Sequence[str]) -> bool:
+    """Whether these are further models alone, which servers may lack."""
+    return build.models[0] not in model_ids
 
-        A job is lost when two looks in a row find it neither on a stream nor announced.
-        """
-        try:
-            alive = {
-                job.job_id
-                for stream in _DATASET_STREAMS
-                for _, job in self._queue.unfinished(stream)
-            }
-            alive |= {done.job_id for done in self._queue.done(1000) if done.result}
-            if not self._queue.servers.alive():
-                build.wait_for(_NO_SERVER)
-            else:
-                build.wait_for("")
-        except FutuError as error:
-            build.wait_for(error.message)
-            return
-        again: list[Job] = []
-        with build.lock:
-            missing = set(build.outstanding) - alive
-            for job_id in missing & build.suspects:
-                job = build.outstanding[job_id].job
-                if job.stream == "inline":
-                    # Its bytes are read again; under another id, lest both be waited for.
-                    del build.outstanding[job_id]
-                    build.resend += job.contents()
-                else:
-                    again.append(job)
-                log.warning("job %s was lost by Redis; sent again", job_id)
-            build.suspects = missing - build.suspects
-        for job in again:
-            try:
-                self._queue.enqueue(job)
-            except FutuError as error:
-                log.debug("not yet: %s", error)
+
+def _able(servers: Sequence[ServerInfo], asked: Asked) -> list[ServerInfo]:
+    """The servers that have one of these models."""
+    return [server for server in servers if not set(asked).isdisjoint(server.model_ids)]

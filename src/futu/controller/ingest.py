@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from futu.catalogue.records import BuildRecord
+from futu.catalogue.records import BuildRecord, DatasetRecord
 from futu.catalogue.schema import BUILDING, CANCELLED, ERROR
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError
+from futu.controller.describe import shortage
 from futu.controller.dispatch import Dispatch
 from futu.controller.lifecycle import Builds
 from futu.controller.scan import Inherited, Scan
 from futu.errors import FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots
-from futu.index.live import LiveIndex
+from futu.index.live import LiveIndexes
 from futu.jobs.streams import JobQueue
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,8 @@ class Ingest(Builds):
         catalogue: where files, vectors and builds are recorded.
         queue: where jobs go.
         roots: where pictures may be read.
-        live: the index.
+        indexes: of each question.
+        names: question -> name of its model, for messages.
         limits: for reading files.
         batch_size: the most pictures in one job.
 
@@ -50,14 +53,17 @@ class Ingest(Builds):
         catalogue: Catalogue,
         queue: JobQueue,
         roots: ImageRoots,
-        live: LiveIndex,
+        indexes: LiveIndexes,
         limits: DecodeLimits,
         *,
+        names: Mapping[str, str],
         batch_size: int,
     ) -> None:
-        super().__init__(catalogue, live.model_id)
+        super().__init__(catalogue, {q: live.model_id for q, live in indexes.items()})
         self._queue = queue
-        self._live = live
+        self._indexes = indexes
+        self._names = names
+        self._tried: dict[int, set[str]] = {}
         self.inherited = Inherited()
         self.index_lock = threading.Lock()
         self._scan = Scan(catalogue, roots, self.inherited)
@@ -88,7 +94,8 @@ class Ingest(Builds):
 
     # --- one build -------------------------------------------------------------------------
 
-    def _work(self, build: Build) -> None:
+    def _work(self, build: Build) -> str:
+        self._dispatch.look(build)
         try:
             self._scan.run(build, lambda contents: self._dispatch.send(build, contents))
             self._dispatch.finish(build)
@@ -100,11 +107,20 @@ class Ingest(Builds):
                 log.warning("jobs of the cancelled build of %s stay: %s", name, error)
             raise
         with self.index_lock:
-            self._live.level(
-                self._catalogue.searchable_vector_ids(self._live.model_id),
-                self._catalogue.vectors,
-            )
-        self._live.save()
+            self._indexes.level(self._catalogue.searchable_vector_ids, self._catalogue.vectors)
+        self._indexes.save()
+        self._tried[build.dataset.id] = set(build.models) - build.given_up
+        return self._shortage(build)
+
+    def _shortage(self, build: Build) -> str:
+        """What is to be said of vectors that are lacking."""
+        note = ""
+        for question, model_id in self._models.items():
+            if model_id in build.models[1:]:
+                lacking = self._catalogue.lacking(build.dataset.id, model_id)
+                served = model_id in build.can
+                note += shortage(question, lacking, self._names[question], served=served)
+        return note
 
     # --- builds nobody has asked for -------------------------------------------------------
 
@@ -124,11 +140,30 @@ class Ingest(Builds):
             dataset = self._catalogue.dataset(dataset_id)
             if self.start_if(dataset, _to_go_on):
                 log.info("the work on %s was interrupted; it goes on", dataset.name)
+        for dataset in self._to_be_had():
+            if self.start_if(dataset, _to_go_on):
+                log.info("further vectors of %s are to be had now", dataset.name)
+
+    def _to_be_had(self) -> list[DatasetRecord]:
+        """Datasets that lack vectors for which there was no server before, and is one now."""
+        try:
+            servers = self._queue.servers.alive()
+        except FutuError:
+            return []
+        can = {model_id for server in servers for model_id in server.model_ids}
+        return [
+            dataset
+            for dataset in self._catalogue.datasets()
+            for question in dataset.questions[1:]
+            if (model_id := self._models[question]) in can
+            and model_id not in self._tried.get(dataset.id, ())
+            and self._catalogue.lacking(dataset.id, model_id)
+        ]
 
     def _take_over(self, *, adopt: bool) -> None:
         """Keep the jobs that builds to be continued will wait for; take the others back."""
         for entry_id, job in self._queue.unfinished("library"):
-            if job.collect and adopt and job.model_ids == [self._model_id]:
+            if job.collect and adopt and set(job.model_ids) <= set(self._models.values()):
                 self.inherited.add(job)
             elif job.collect:
                 self._queue.withdraw(job, entry_id)

@@ -29,7 +29,8 @@ from typing import Any
 from futu.catalogue.records import BuildRecord, DatasetRecord
 from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, BuildCancelledError, BuildStoppedError, describe
+from futu.controller.build import Build, BuildCancelledError, BuildStoppedError
+from futu.controller.describe import describe, summary
 from futu.errors import FutuError
 
 log = logging.getLogger(__name__)
@@ -42,12 +43,12 @@ class Builds(abc.ABC):
 
     Args:
         catalogue: where builds are recorded.
-        model_id: the model they are for.
+        models: question -> model_id.
     """
 
-    def __init__(self, catalogue: Catalogue, model_id: str) -> None:
+    def __init__(self, catalogue: Catalogue, models: Mapping[str, str]) -> None:
         self._catalogue = catalogue
-        self._model_id = model_id
+        self._models = models
         # Held while a state changes, also over the write to the catalogue. Whoever only looks
         # takes no lock: this mapping is replaced, never changed.
         self._lock = threading.Lock()
@@ -58,8 +59,11 @@ class Builds(abc.ABC):
         self._pool = ThreadPoolExecutor(_BUILDS_AT_ONCE, thread_name_prefix="build")
 
     @abc.abstractmethod
-    def _work(self, build: Build) -> None:
+    def _work(self, build: Build) -> str:
         """Do a build.
+
+        Returns:
+            What is to be said beside its counts.
 
         Raises:
             BuildStoppedError, BuildCancelledError: it was asked to end.
@@ -68,17 +72,26 @@ class Builds(abc.ABC):
     # --- asked for -------------------------------------------------------------------------
 
     def start(
-        self, dataset: DatasetRecord, *, retry_failed: bool = False, follow: bool = False
+        self,
+        dataset: DatasetRecord,
+        *,
+        questions: Sequence[str] | None = None,
+        retry_failed: bool = False,
+        follow: bool = False,
     ) -> Build:
         """Begin a build, or return the one under way.
 
         Args:
             dataset: what to build.
+            questions: those that it answers from now on; a build under way that was begun for
+                others is followed by one for these.
             retry_failed: whether files that failed or were put aside are tried again: by this
                 build or, when one is under way that may have passed them, by one after it.
             follow: files were set to wait for their vectors; as above.
         """
         with self._lock:
+            if questions is not None:
+                follow |= self._catalogue.set_questions(dataset.id, questions)
             build = self._under_way.get(dataset.id)
             if build is None:
                 return self._begin(dataset, retry_failed=retry_failed)
@@ -164,13 +177,18 @@ class Builds(abc.ABC):
     # --- from state to state ---------------------------------------------------------------
 
     def _begin(self, dataset: DatasetRecord, *, retry_failed: bool = False) -> Build:
-        record = self._catalogue.start_build(dataset.id, self._model_id, retry_failed=retry_failed)
-        build = Build(dataset, record)
+        models = [self._models[question] for question in self._questions(dataset.id)]
+        record = self._catalogue.start_build(dataset.id, models[0], retry_failed=retry_failed)
+        build = Build(dataset, record, models)
         self._unwritten.pop(dataset.id, None)
         self._under_way = {**self._under_way, dataset.id: build}
         if dataset.id not in self._at_work:
             self._give_thread(build)
         return build
+
+    def _questions(self, dataset_id: int) -> tuple[str, ...]:
+        """The questions of a dataset as they are now; ``similar`` is the first."""
+        return self._catalogue.dataset(dataset_id).questions
 
     def _give_thread(self, build: Build) -> None:
         if not self._stopping:
@@ -181,8 +199,8 @@ class Builds(abc.ABC):
         name, record = build.dataset.name, build.record
         started = time.monotonic()
         try:
-            self._work(build)
-            message = _summary(record)
+            note = self._work(build)
+            message = summary(record) + note
             if self._end(build, DONE, message):
                 log.info(
                     "build of %s done in %.1f s: %s", name, time.monotonic() - started, message
@@ -237,11 +255,3 @@ class Builds(abc.ABC):
             waiting = self._under_way.get(build.dataset.id)
             if waiting is not None:
                 self._give_thread(waiting)
-
-
-def _summary(record: BuildRecord) -> str:
-    aside = f", {record.quarantined} put aside" if record.quarantined else ""
-    return (
-        f"{record.total} images: {record.added} new, {record.reused} known by content, "
-        f"{record.unchanged} unchanged, {record.failed} failed{aside}, {record.missing} gone."
-    )

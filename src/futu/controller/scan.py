@@ -6,14 +6,14 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from futu.catalogue.records import KnownFile, ScannedFile
 from futu.catalogue.schema import FAILED, MISSING, PENDING, QUARANTINED, READY
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, Sent
+from futu.controller.build import Build, Ground, Sent
 from futu.errors import FutuError
 from futu.images.folder import FoundFile, ImageRoots, display, hash_file, walk
 from futu.jobs.message import ImageItem, Job
@@ -47,16 +47,19 @@ class Inherited:
             self._jobs[job.job_id] = job
             self._by_picture.update((_picture(item), job.job_id) for item in job.items)
 
-    def claim(self, build: Build, item: ImageItem) -> bool:
+    def claim(self, build: Build, item: ImageItem, needs: Collection[str]) -> bool:
         """Let a build wait for the job that has a picture, if there is one.
 
         Args:
             build: with ``lock`` held.
             item: a content that it has just come to wait for.
+            needs: model_ids of the vectors that it lacks.
         """
         with self._lock:
             job = self._jobs.get(self._by_picture.get(_picture(item), ""))
-            if job is None or self._heirs.setdefault(job.job_id, build) is not build:
+            if job is None or set(needs).isdisjoint(job.model_ids):
+                return False
+            if self._heirs.setdefault(job.job_id, build) is not build:
                 return False
             build.outstanding[job.job_id] = Sent(job)
             return True
@@ -101,7 +104,7 @@ class Scan:
         for file in walk(build.folder, self._roots):
             build.check()
             files.append(file)
-        known = self._catalogue.known_files(dataset.id, record.model_id)
+        known = self._catalogue.known_files(dataset.id, build.models[0])
         with build.lock:
             record.total = len(files)
             build.scanned = True
@@ -122,43 +125,66 @@ class Scan:
         """Write the rows of new and changed files; return the contents that need a vector."""
         as_before: Counter[str] = Counter()
         changed: list[ScannedFile] = []
+        # Unchanged, but a further vector may be lacking; the first one is there.
+        ready: dict[str, bytes] = {}
+        further = len(build.models) > 1
         for file in files:
             build.check()
             state = _settled(file, known.get(file.path))
+            row = known.get(file.path)
             if state is None:
                 changed.append(_hashed(build.folder, file))
+            elif further and state == READY and row is not None and row.content_hash is not None:
+                ready[file.path] = row.content_hash
             else:
                 as_before[state] += 1
         hashes = [file.content_hash for file in changed if file.content_hash is not None]
+        hashes += ready.values()
         record = build.record
         with build.lock:
             # The collector holds this lock while it records: a content is either already in
             # the catalogue, or still waited for here, never between the two.
-            there = self._catalogue.vector_ids(hashes, record.model_id)
+            there = {
+                model_id: self._catalogue.vector_ids(hashes, model_id)
+                for model_id in (build.models if hashes else ())
+            }
             wanted: list[bytes] = []
             rows = [self._row(build, file, there, wanted) for file in changed]
             self._catalogue.write_files(build.dataset.id, rows)
+            for path, content in ready.items():
+                needs = _needs(content, there)
+                if needs:
+                    self._expect(build, content, path, needs, wanted, "unchanged")
+                else:
+                    record.unchanged += 1
             record.unchanged += as_before[READY]
             record.failed += as_before[FAILED]
             record.quarantined += as_before[QUARANTINED]
         return wanted
 
     def _row(
-        self, build: Build, file: ScannedFile, there: Collection[bytes], wanted: list[bytes]
+        self,
+        build: Build,
+        file: ScannedFile,
+        there: Mapping[str, Collection[bytes]],
+        wanted: list[bytes],
     ) -> ScannedFile:
         """The row of a new or changed file, which is counted or waited for from here on.
 
         Args:
             build: its build, with ``lock`` held.
             file: failed, or pending with its content hash.
-            there: contents that have a vector.
+            there: model_id -> contents that have its vector.
             wanted: its content is added when it needs a job.
         """
         content = file.content_hash
         if content is None:
             build.record.failed += 1
-        elif content in there:
+        elif not (needs := _needs(content, there)):
             build.record.reused += 1
+            return replace(file, state=READY)
+        elif build.models[0] not in needs:
+            self._expect(build, content, file.path, needs, wanted, "reused")
             return replace(file, state=READY)
         elif (outcome := build.refused.get(content)) is not None:
             build.count_refused(outcome)
@@ -166,10 +192,26 @@ class Scan:
                 file, state=outcome.state, error_code=outcome.error_code, error=outcome.error
             )
         else:
-            item = build.expect(content, file.path)
-            if item is not None and not self._inherited.claim(build, item):
-                wanted.append(content)
+            self._expect(build, content, file.path, needs, wanted, "reused")
         return file
+
+    def _expect(
+        self,
+        build: Build,
+        content: bytes,
+        path: str,
+        needs: Collection[str],
+        wanted: list[bytes],
+        ground: Ground,
+    ) -> None:
+        item = build.expect(content, path, needs, ground)
+        if item is not None and not self._inherited.claim(build, item, needs):
+            wanted.append(content)
+
+
+def _needs(content: bytes, there: Mapping[str, Collection[bytes]]) -> list[str]:
+    """The models whose vectors a content lacks."""
+    return [model_id for model_id, contents in there.items() if content not in contents]
 
 
 def _settled(file: FoundFile, row: KnownFile | None) -> str | None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
 from futu.catalogue.store import Catalogue
-from futu.errors import JobFailedError, NoComputeServerError, NotIndexedError
+from futu.errors import (
+    InvalidRequestError,
+    JobFailedError,
+    NoComputeServerError,
+    NoModelError,
+    NotIndexedError,
+)
 from futu.images.decode import DecodeLimits, check_crop, inspect
 from futu.images.info import Box
-from futu.index.live import LiveIndex
+from futu.index.live import LiveIndexes
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
+from futu.models.spec import ModelSpec, Question
+
+_FIRST_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.5
+"""Before a job is sent again that a server without its model has taken."""
 
 
 @dataclass(frozen=True)
@@ -32,50 +45,136 @@ class Neighbour:
 
 
 class Search:
-    """Finds neighbours of pictures."""
+    """Finds neighbours of pictures, by the model of a question.
+
+    Args:
+        catalogue: images and their vectors.
+        queue: where pictures go to get theirs.
+        indexes: of each question.
+        limits: of pictures.
+        models: question -> model.
+    """
 
     def __init__(
-        self, catalogue: Catalogue, queue: JobQueue, live: LiveIndex, limits: DecodeLimits
+        self,
+        catalogue: Catalogue,
+        queue: JobQueue,
+        indexes: LiveIndexes,
+        limits: DecodeLimits,
+        models: Mapping[Question, ModelSpec],
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
-        self._live = live
+        self._indexes = indexes
         self._limits = limits
-        self._allowed: dict[tuple[int, ...], tuple[int, Ids]] = {}
-        self._counts: tuple[int, dict[int, int]] = (-1, {})
+        self._models = models
+        self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
+        self._answering: dict[str, tuple[int, set[int]]] = {}
 
-    @property
-    def model_id(self) -> str:
+    def model_id(self, question: Question) -> str:
         """The model in use."""
-        return self._live.model_id
+        return self._models[question].model_id
 
-    def require_server(self) -> None:
-        """Raises ``NoComputeServerError`` when no compute server with our model is alive."""
-        if not any(self.model_id in server.model_ids for server in self._queue.servers.alive()):
+    def question_of(self, name: str) -> Question:
+        """The question that a model in use answers.
+
+        Args:
+            name: the question itself, or the name or model_id of its model.
+
+        Raises:
+            InvalidRequestError: it is none of these.
+        """
+        for question, model in self._models.items():
+            if name in (question, model.name, model.model_id):
+                return question
+        known = [text for q, model in self._models.items() for text in (q, model.name)]
+        raise InvalidRequestError(
+            f"The field model is {name[:80]!r}; it must be one of {', '.join(known)}: the models "
+            "that the settings choose.",
+            field="model",
+        )
+
+    def require_server(self, question: Question) -> None:
+        """Look whether a compute server with the model of a question is alive.
+
+        Raises:
+            NoComputeServerError: there is no compute server.
+            NoModelError: none has the model.
+        """
+        model = self._models[question]
+        servers = self._queue.servers.alive()
+        if any(model.model_id in server.model_ids for server in servers):
+            return
+        if not servers:
             raise NoComputeServerError(
-                f"No compute server with the model {self.model_id} is running. Start one with "
+                f"No compute server with the model {model.model_id} is running. Start one with "
                 "./start.sh compute."
             )
+        raise NoModelError(
+            f"No compute server has the model {model.name} ({model.model_id}), which answers "
+            f"{question!r}. Run 'futu models pull {model.name}' where a compute server runs, and "
+            "run all with the same settings.",
+            model=model.name,
+            model_id=model.model_id,
+        )
 
     def extract(
-        self, items: Sequence[ImageItem], stream: Stream, timeout_s: float
+        self,
+        items: Sequence[ImageItem],
+        stream: Stream,
+        timeout_s: float,
+        question: Question = "similar",
     ) -> list[ItemResult]:
         """Feature vectors of pictures, by a compute server, in order.
 
+        A server without the model may lease the job; it is then asked again, within the time.
+
         Raises:
-            NoComputeServerError, QueueFullError, JobTimeoutError, JobFailedError.
+            NoComputeServerError, NoModelError, QueueFullError, JobTimeoutError, JobFailedError.
         """
-        self.require_server()
-        job = Job(new_job_id(), stream, [self.model_id], list(items))
-        result = self._queue.ask(job, timeout_s)
-        if result.error is not None:
-            raise result.error.rebuild()
+        deadline = time.monotonic() + timeout_s
+        left_s, pause_s = timeout_s, _FIRST_PAUSE_S
+        while True:
+            self.require_server(question)
+            job = Job(new_job_id(), stream, [self.model_id(question)], list(items))
+            result = self._queue.ask(job, left_s)
+            if result.error is None:
+                break
+            left_s = deadline - time.monotonic() - pause_s
+            if result.error.code != NoModelError.code or left_s <= 0:
+                raise result.error.rebuild()
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         if len(result.items) != len(items):
             raise JobFailedError(f"Job {job.job_id} came back with a wrong number of results.")
         return result.items
 
+    def vector_of(
+        self, result: ItemResult, question: Question = "similar"
+    ) -> npt.NDArray[np.float32]:
+        """The vector of a picture that was asked for: shape (dimension,).
+
+        Raises:
+            FutuError: the picture cannot be used, or the answer is none.
+        """
+        if result.error is not None:
+            raise result.error.rebuild()
+        model = self._models[question]
+        data = result.vectors.get(model.model_id, b"")
+        if len(data) != 4 * model.dimension:
+            raise JobFailedError(
+                f"A compute server's answer has no vector of {model.model_id}. Run the same "
+                "version of Futu everywhere."
+            )
+        return np.frombuffer(data, "<f4")
+
     def query_vector(
-        self, data: bytes, crop: Box | None, name: str, timeout_s: float
+        self,
+        data: bytes,
+        crop: Box | None,
+        name: str,
+        timeout_s: float,
+        question: Question = "similar",
     ) -> npt.NDArray[np.float32]:
         """The feature vector of an uploaded picture; its header and crop are checked first.
 
@@ -85,35 +184,53 @@ class Search:
         info = inspect(data, self._limits, name)
         if crop is not None:
             check_crop(crop, info)
-        (result,) = self.extract([ImageItem(data=data, crop=crop, name=name)], "query", timeout_s)
-        if result.error is not None:
-            raise result.error.rebuild()
-        return np.frombuffer(result.vectors.get(self.model_id, b""), "<f4")
+        item = ImageItem(data=data, crop=crop, name=name)
+        (result,) = self.extract([item], "query", timeout_s, question)
+        return self.vector_of(result, question)
 
-    def check_indexed(self, datasets: Sequence[DatasetRecord]) -> list[DatasetRecord]:
+    def check_indexed(
+        self, datasets: Sequence[DatasetRecord], question: Question = "similar"
+    ) -> list[DatasetRecord]:
         """Those of the datasets that can be searched.
 
         Raises:
-            NotIndexedError: none of them has anything indexed.
+            NotIndexedError: none of them has anything indexed for the question.
         """
+        model_id = self.model_id(question)
         changes = self._catalogue.changes
-        if self._counts[0] != changes:
-            self._counts = (changes, self._catalogue.image_counts())
-        counts = self._counts[1]
-        ready = [dataset for dataset in datasets if counts.get(dataset.id)]
+        cached = self._answering.get(model_id)
+        if cached is None or cached[0] != changes:
+            cached = self._answering[model_id] = (changes, self._catalogue.answering(model_id))
+        ready = [dataset for dataset in datasets if dataset.id in cached[1]]
         if not ready:
-            names = "、".join(d.name for d in datasets) or "-"
-            raise NotIndexedError(
+            raise self._not_indexed(datasets, question)
+        return ready
+
+    def _not_indexed(
+        self, datasets: Sequence[DatasetRecord], question: Question
+    ) -> NotIndexedError:
+        names = "、".join(d.name for d in datasets) or "-"
+        facts: dict[str, Any] = {"datasets": [d.name for d in datasets], "question": question}
+        if question == "similar":
+            return NotIndexedError(
                 f"Nothing is indexed yet in {names}; build the index first (futu index NAME). "
                 f"尚未建立索引：{names}，请先建立索引。",
-                datasets=[d.name for d in datasets],
+                **facts,
             )
-        return ready
+        model = self._models[question].name
+        return NotIndexedError(
+            f"There are no {question} vectors yet in {names}. Run 'futu models pull {model}' "
+            f"where a compute server runs, then 'futu index NAME --questions similar,{question}'. "
+            f"尚未建立 {question} 索引：{names}，请先建立索引。",
+            **facts,
+            model=model,
+        )
 
     def neighbours(
         self,
         vector: npt.NDArray[np.float32],
         datasets: Sequence[DatasetRecord],
+        question: Question = "similar",
         *,
         k: int,
         offset: int = 0,
@@ -122,7 +239,8 @@ class Search:
         """The images most similar to a vector, best first; equal files stand beside each other."""
         dataset_ids = tuple(sorted(dataset.id for dataset in datasets))
         wanted = k + offset
-        ids, cosines = self._live.index.search(vector, wanted, self._allowed_ids(dataset_ids))
+        allowed = self._allowed_ids(self.model_id(question), dataset_ids)
+        ids, cosines = self._indexes[question].index.search(vector, wanted, allowed)
         images = self._catalogue.images_of_vectors(ids.tolist(), dataset_ids)
         found = [
             Neighbour(image, float(cosine))
@@ -131,12 +249,13 @@ class Search:
         ]
         return [n for n in found[offset:wanted] if n.similarity >= min_similarity]
 
-    def _allowed_ids(self, dataset_ids: tuple[int, ...]) -> Ids | None:
+    def _allowed_ids(self, model_id: str, dataset_ids: tuple[int, ...]) -> Ids:
         changes = self._catalogue.changes
-        cached = self._allowed.get(dataset_ids)
+        key = (model_id, dataset_ids)
+        cached = self._allowed.get(key)
         if cached is None or cached[0] != changes:
-            ids = self._catalogue.searchable_vector_ids(self.model_id, dataset_ids)
+            ids = self._catalogue.searchable_vector_ids(model_id, dataset_ids)
             if len(self._allowed) > 64:
                 self._allowed.clear()
-            cached = self._allowed[dataset_ids] = (changes, ids)
+            cached = self._allowed[key] = (changes, ids)
         return cached[1]

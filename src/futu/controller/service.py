@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,10 +22,11 @@ from futu.controller.search import Search
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
-from futu.index.live import LiveIndex
+from futu.index.live import LiveIndexes
 from futu.jobs.admin import JobAdmin
 from futu.jobs.streams import JobQueue
-from futu.models.registry import DEFAULT_MODEL, spec
+from futu.models.registry import default_spec
+from futu.models.spec import QUESTIONS, Question
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,17 @@ class Controller:
         settings: all of them.
 
     Raises:
-        SettingsError: the data directory cannot be used or another controller has it.
+        SettingsError: the data directory cannot be used or another controller has it, or there
+            is no such model as the settings choose.
+
+    Attributes:
+        models: question -> the model that answers it.
+        indexes: question -> the index of its model's vectors.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.models = {question: default_spec(question, settings) for question in QUESTIONS}
         self._lock = self._take_data_dir(settings.data_dir)
         try:
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
@@ -55,13 +62,11 @@ class Controller:
             )
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
-        model = spec(DEFAULT_MODEL)
         self.catalogue = Catalogue(sqlite_url(settings.data_dir / "catalogue.db"))
-        self.live = LiveIndex(
-            settings.data_dir / "index" / f"{model.model_id}.faiss",
+        self.indexes = LiveIndexes(
+            settings.data_dir / "index",
             self.catalogue.identity,
-            model.model_id,
-            model.dimension,
+            {q: (model.model_id, model.dimension) for q, model in self.models.items()},
         )
         self.queue = JobQueue(
             settings.redis_address,
@@ -74,12 +79,13 @@ class Controller:
             self.catalogue,
             self.queue,
             self.roots,
-            self.live,
+            self.indexes,
             self.limits,
+            names={q: model.name for q, model in self.models.items()},
             batch_size=settings.batch_size,
         )
-        self.collector = Collector(self.catalogue, self.queue, self.ingest, self.live)
-        self.search = Search(self.catalogue, self.queue, self.live, self.limits)
+        self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
+        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -103,10 +109,8 @@ class Controller:
 
     def start(self) -> None:
         """Load the index, bring it level with the catalogue, take up what was left undone."""
-        self.live.load()
-        self.live.level(
-            self.catalogue.searchable_vector_ids(self.live.model_id), self.catalogue.vectors
-        )
+        self.indexes.load()
+        self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -115,7 +119,7 @@ class Controller:
         """Builds, collector, index, connections, lock: in that order."""
         self.ingest.stop()
         self.collector.stop()
-        self.live.save()
+        self.indexes.save()
         self.queue.close()
         self.catalogue.close()
         self._lock.release()
@@ -141,7 +145,7 @@ class Controller:
                     log.warning("datasets/%s links to outside the image roots", display(name))
                     continue
                 try:
-                    self.catalogue.add_dataset(display(name), folder)
+                    self.catalogue.add_dataset(display(name), folder, self.settings.questions)
                     log.info("found dataset %s", display(name))
                 except FutuError as error:
                     log.warning("dataset %s is passed over: %s", display(name), error)
@@ -158,8 +162,15 @@ class Controller:
             self.discover()
             return self.catalogue.dataset(name_or_id)
 
-    def register(self, folder: str, name: str | None) -> DatasetRecord:
+    def register(
+        self, folder: str, name: str | None, questions: Sequence[Question] | None = None
+    ) -> DatasetRecord:
         """Make a dataset of a folder inside the roots; one that is a dataset already is returned.
+
+        Args:
+            folder: of the pictures.
+            name: None: the folder's.
+            questions: those that it answers; None: as it was, or those of the settings.
 
         Raises:
             OutsideRootsError, MissingFileError: see ``ImageRoots.resolve``.
@@ -175,8 +186,11 @@ class Controller:
         self.discover()
         for dataset in self.catalogue.datasets():
             if dataset.folder == str(real) and name in (None, dataset.name):
-                return dataset
-        return self.catalogue.add_dataset(name or display(real.name), str(real))
+                if questions is not None:
+                    self.catalogue.set_questions(dataset.id, questions)
+                return self.catalogue.dataset(dataset.id)
+        chosen = questions or self.settings.questions
+        return self.catalogue.add_dataset(name or display(real.name), str(real), chosen)
 
     def revive(self, entry_ids: Collection[str] | None = None) -> int:
         """Try pictures again that were put aside; their datasets are built.

@@ -1,9 +1,10 @@
-"""The index in use: loaded once, brought level with the catalogue, saved when it has changed."""
+"""The indexes in use: loaded once, brought level with the catalogue, saved when changed."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from futu.index.base import Floats, Ids
 from futu.index.faiss_index import FaissIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     Fetch = Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]]
 
@@ -78,3 +79,44 @@ class LiveIndex:
             self._dirty = False
             self.index.save(self.path, self._identity, self.model_id)
             log.info("saved index %s: %d vectors", self.path.name, len(self.index))
+
+
+class LiveIndexes(Mapping[str, LiveIndex]):
+    """The index of each question. Vectors of different models never meet: each has its own file.
+
+    Args:
+        folder: where the files are.
+        identity: of the catalogue.
+        models: question -> model_id and dimension.
+    """
+
+    def __init__(self, folder: Path, identity: str, models: Mapping[str, tuple[str, int]]) -> None:
+        self._by_question = {
+            question: LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+            for question, (model_id, dimension) in models.items()
+        }
+        self.of_model = {live.model_id: live for live in self._by_question.values()}
+
+    def __getitem__(self, question: str) -> LiveIndex:
+        return self._by_question[question]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_question)
+
+    def __len__(self) -> int:
+        return len(self._by_question)
+
+    def load(self) -> None:
+        """See ``LiveIndex.load``."""
+        for live in self.values():
+            live.load()
+
+    def level(self, wanted: Callable[[str], Ids], fetch: Fetch) -> None:
+        """See ``LiveIndex.level``; ``wanted`` gives the ids of a model_id."""
+        for live in self.values():
+            live.level(wanted(live.model_id), fetch)
+
+    def save(self) -> None:
+        """See ``LiveIndex.save``."""
+        for live in self.values():
+            live.save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -69,3 +70,8 @@ class ModelSpec:
         """Name and the first 8 hex digits of a hash over all fields."""
         text = json.dumps(asdict(self), sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def with_similar(questions: Collection[Question]) -> tuple[Question, ...]:
+    """Questions in their order, each once; ``similar`` is always one of them."""
+    return tuple(q for q in QUESTIONS if q in questions or q == "similar")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from futu.catalogue.schema import FAILED, MISSING, QUARANTINED
-from futu.controller.routes.fields import flag, json_object, number, texts
+from futu.controller.routes.fields import flag, json_object, number, questions, texts
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
 from futu.images.folder import display
@@ -31,9 +31,10 @@ def blueprint(controller: Controller) -> Blueprint:
         names = texts(body, "dataset_names", _MAX_DATASETS)
         flag(body, "distributed", True)
         retry_failed = flag(body, "retry_failed", False)
+        answered = questions(body)
         chosen = [controller.dataset(name) for name in names]
         for dataset in chosen:
-            controller.ingest.start(dataset, retry_failed=retry_failed)
+            controller.ingest.start(dataset, questions=answered, retry_failed=retry_failed)
         progress = [
             {
                 "dataset": dataset.name,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from flask import Blueprint, Response, jsonify
 
 from futu.controller.routes.fields import json_object, number, text, texts
@@ -14,6 +13,7 @@ from futu.controller.service import Controller
 from futu.errors import FutuError, JobTimeoutError
 from futu.images.folder import display, read_bytes
 from futu.jobs.message import ImageItem, ItemResult
+from futu.models.spec import Question
 
 _MAX_PATHS = 1000
 _PIECE_BYTES = 8 * 1024 * 1024
@@ -29,15 +29,18 @@ def blueprint(controller: Controller) -> Blueprint:
         real = controller.roots.resolve_file(path)
         return ImageItem(data=read_bytes(real, controller.limits), name=display(path))
 
-    def success(result: ItemResult) -> dict[str, Any]:
-        if result.error is not None:
-            raise result.error.rebuild()
-        vector = np.frombuffer(result.vectors.get(controller.search.model_id, b""), "<f4")
+    def question_of(body: dict[str, Any]) -> Question:
+        if body.get("model") is None:
+            return "similar"
+        return controller.search.question_of(text(body, "model"))
+
+    def success(result: ItemResult, question: Question) -> dict[str, Any]:
+        vector = controller.search.vector_of(result, question)
         return {
             "success": True,
             "feature": vector.tolist(),
             "dimension": len(vector),
-            "model_id": controller.search.model_id,
+            "model_id": controller.search.model_id(question),
             "width": result.width,
             "height": result.height,
         }
@@ -47,6 +50,7 @@ def blueprint(controller: Controller) -> Blueprint:
         piece: Sequence[tuple[int, ImageItem]],
         deadline: float,
         timeout_s: float,
+        question: Question,
     ) -> None:
         """Write what comes of a piece of the batch into the entries it belongs to."""
         try:
@@ -56,14 +60,15 @@ def blueprint(controller: Controller) -> Blueprint:
                     f"The batch was not done within {timeout_s:g} s. Allow more with timeout.",
                     timeout_s=timeout_s,
                 )
-            results = controller.search.extract([item for _, item in piece], "inline", left_s)
+            items = [item for _, item in piece]
+            results = controller.search.extract(items, "inline", left_s, question)
         except JobTimeoutError as error:
             for index, _ in piece:
                 entries[index].update(_failure(error))
             return
         for (index, _), result in zip(piece, results):
             try:
-                entries[index].update(success(result))
+                entries[index].update(success(result, question))
             except FutuError as error:
                 entries[index].update(_failure(error))
 
@@ -74,8 +79,9 @@ def blueprint(controller: Controller) -> Blueprint:
         timeout_s = controller.settings.feature_timeout
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
-        (result,) = controller.search.extract([item_of(path)], "query", timeout_s)
-        return jsonify({"image_path": path, **success(result)})
+        question = question_of(body)
+        (result,) = controller.search.extract([item_of(path)], "query", timeout_s, question)
+        return jsonify({"image_path": path, **success(result, question)})
 
     @routes.post("/batch_feature_extraction")
     def batch_feature_extraction() -> Response:
@@ -84,6 +90,7 @@ def blueprint(controller: Controller) -> Blueprint:
         timeout_s = controller.settings.batch_feature_timeout
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
+        question = question_of(body)
         entries: list[dict[str, Any]] = [{"image_path": path} for path in paths]
         deadline = time.monotonic() + timeout_s
         piece: list[tuple[int, ImageItem]] = []
@@ -98,9 +105,10 @@ def blueprint(controller: Controller) -> Blueprint:
                 held += len(item.data or b"")
             full = len(piece) >= controller.settings.batch_size or held >= _PIECE_BYTES
             if piece and (full or index == len(paths) - 1):
-                finish(entries, piece, deadline, timeout_s)
+                finish(entries, piece, deadline, timeout_s, question)
                 piece, held = [], 0
-        return jsonify({"results": entries, "model_id": controller.search.model_id})
+        model_id = controller.search.model_id(question)
+        return jsonify({"results": entries, "model_id": model_id})
 
     return routes
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import DatasetRecord
-from futu.controller.routes.fields import json_object, text
+from futu.controller.routes.fields import json_object, questions, text
 from futu.controller.routes.files import image_url, path_url
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
@@ -24,6 +24,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "name": dataset.name,
             "folder": display(dataset.folder),
             "description": dataset.description,
+            "questions": list(dataset.questions),
         }
 
     @routes.get("/datasets")
@@ -52,7 +53,8 @@ def blueprint(controller: Controller) -> Blueprint:
         name = text(body, "name") if body.get("name") is not None else None
         if name is not None and ("/" in name or len(name) > 255):
             raise InvalidRequestError("A dataset's name has no / and at most 255 characters.")
-        return jsonify(described(controller.register(text(body, "folder"), name))), 201
+        dataset = controller.register(text(body, "folder"), name, questions(body))
+        return jsonify(described(dataset)), 201
 
     @routes.post("/get_dataset_id")
     def get_dataset_id() -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 from flask import request
 
 from futu.errors import InvalidRequestError
+from futu.models.spec import QUESTIONS, Question, with_similar
 
 
 def json_object() -> dict[str, Any]:
@@ -41,6 +42,19 @@ def texts(body: dict[str, Any], name: str, most: int) -> list[str]:
         )
     assert isinstance(value, list)  # noqa: S101 - for the type checker
     return value
+
+
+def questions(body: dict[str, Any]) -> tuple[Question, ...] | None:
+    """The field questions; None when it is left out. ``similar`` is always one of them."""
+    if body.get("questions") is None:
+        return None
+    given = texts(body, "questions", len(QUESTIONS))
+    known = [question for question in QUESTIONS if question in given]
+    if not set(given) <= set(known):
+        raise InvalidRequestError(
+            f"The field questions must be a list of {', '.join(QUESTIONS)}.", field="questions"
+        )
+    return with_similar(known)
 
 
 def flag(body: dict[str, Any], name: str, default: bool) -> bool:

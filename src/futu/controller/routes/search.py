@@ -11,6 +11,7 @@ from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
 from futu.images.folder import display
 from futu.images.info import Box
+from futu.models.spec import QUESTIONS, Question
 
 MAX_K = 1000
 _MAX_OFFSET = 100_000
@@ -30,22 +31,19 @@ def blueprint(controller: Controller) -> Blueprint:
                 "The field query_img is missing: send the picture as multipart/form-data.",
                 field="query_img",
             )
-        mode = form.get("mode", "similar")
-        if mode != "similar":
-            raise InvalidRequestError(
-                f"The mode {mode[:40]!r} is not one of: similar.", field="mode"
-            )
+        question = _question(form.get("mode") or "similar")
+        model_id = controller.search.model_id(question)
         k = int(number("top_k", form.get("top_k", 10), 1, MAX_K))
         offset = int(number("offset", form.get("offset", 0), 0, _MAX_OFFSET))
         least = number("min_similarity", form.get("min_similarity", 0), 0, 100, whole=False)
         crop = _crop()
-        datasets = controller.search.check_indexed(_datasets(controller))
+        datasets = controller.search.check_indexed(_datasets(controller), question)
         name = display(upload.filename or "the upload")
         vector = controller.search.query_vector(
-            upload.read(), crop, name, controller.settings.feature_timeout
+            upload.read(), crop, name, controller.settings.feature_timeout, question
         )
         found = controller.search.neighbours(
-            vector, datasets, k=k, offset=offset, min_similarity=least
+            vector, datasets, question, k=k, offset=offset, min_similarity=least
         )
         results = [
             {
@@ -58,13 +56,26 @@ def blueprint(controller: Controller) -> Blueprint:
                 "cosine": round(neighbour.cosine, 6),
                 "width": neighbour.image.width,
                 "height": neighbour.image.height,
+                "model_id": model_id,
                 "description": "",
             }
             for place, neighbour in enumerate(found)
         ]
-        return jsonify({"results": results, "model_id": controller.search.model_id})
+        return jsonify({"results": results, "mode": question, "model_id": model_id})
 
     return routes
+
+
+def _question(mode: str) -> Question:
+    """The question that a mode asks."""
+    if mode == "auto":
+        return "similar"
+    for question in QUESTIONS:
+        if mode == question:
+            return question
+    raise InvalidRequestError(
+        f"The mode {mode[:40]!r} is not one of: {', '.join(QUESTIONS)}, auto.", field="mode"
+    )
 
 
 def _datasets(controller: Controller) -> list[DatasetRecord]:

@@ -32,6 +32,7 @@ def blueprint(controller: Controller) -> Blueprint:
 def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     status = "healthy"
     facts: dict[str, Any] = {"version": __version__}
+    similar = controller.indexes["similar"]
     try:
         controller.queue.ping()
         probe(controller.queue.redis, controller.queue.url)
@@ -53,7 +54,7 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
             }
             for s in servers
         ]
-        if not any(controller.live.model_id in s.model_ids for s in servers):
+        if not any(similar.model_id in s.model_ids for s in servers):
             status = "degraded"
             facts["message"] = "No compute server is running. Start one with ./start.sh compute."
     except FutuError as error:
@@ -67,10 +68,21 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     except SQLAlchemyError as error:
         status = "unavailable"
         facts["catalogue"] = {"status": "down", "error": str(error)}
+    found: list[dict[str, Any]] = facts["compute_servers"]
     facts["index"] = {
         "status": "ok",
-        "model_id": controller.live.model_id,
-        "kind": controller.live.index.kind,
-        "vectors": len(controller.live.index),
+        "model_id": similar.model_id,
+        "kind": similar.index.kind,
+        "vectors": len(similar.index),
     }
+    facts["indexes"] = [
+        {
+            "question": question,
+            "model_id": live.model_id,
+            "kind": live.index.kind,
+            "vectors": len(live.index),
+            "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
+        }
+        for question, live in controller.indexes.items()
+    ]
     return facts, status

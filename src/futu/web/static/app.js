@@ -6,6 +6,9 @@ const TEXTS = {
     search: "Search",
     drop: "Drop a picture here, paste one, or choose a file",
     dataset: "Dataset",
+    mode: "Find",
+    similar: "Look-alikes",
+    copy: "Copies",
     count: "Results",
     datasets: "Datasets",
     all: "All datasets",
@@ -24,6 +27,9 @@ const TEXTS = {
     search: "以图搜图",
     drop: "把图片拖到这里、粘贴，或选择文件",
     dataset: "数据集",
+    mode: "查找",
+    similar: "相似图片",
+    copy: "副本",
     count: "结果数",
     datasets: "数据集",
     all: "全部数据集",
@@ -81,6 +87,7 @@ async function search() {
   const number = ++newest;
   const form = new FormData();
   form.append("query_img", query, query.name || "picture");
+  form.append("mode", $("mode").value);
   form.append("top_k", $("top-k").value || "20");
   if ($("dataset-select").value) form.append("dataset_names[]", $("dataset-select").value);
   say(text("searching"));
@@ -241,6 +248,7 @@ document.addEventListener("paste", (event) => {
   if (file) use(file);
 });
 $("dataset-select").addEventListener("change", search);
+$("mode").addEventListener("change", search);
 $("top-k").addEventListener("change", search);
 $("language").addEventListener("click", () => {
   language = language === "zh" ? "en" : "zh";

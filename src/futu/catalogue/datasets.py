@@ -1,0 +1,139 @@
+"""What is asked about datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from futu.catalogue.records import (
+    DatasetRecord,
+    ImageRecord,
+)
+from futu.catalogue.schema import (
+    READY,
+    Dataset,
+    Image,
+    Vector,
+)
+from futu.catalogue.session import Session, images_query, now
+from futu.errors import InvalidRequestError, UnknownDatasetError
+
+
+class DatasetQueries(Session):
+    """Datasets, and how many images they have."""
+
+    def add_dataset(
+        self, name: str, folder: str, questions: Sequence[str] = ("similar",)
+    ) -> DatasetRecord:
+        """Register a folder; the same name and folder again is no change.
+
+        Raises:
+            InvalidRequestError: the name or the folder belongs to another dataset.
+        """
+        try:
+            with self.write() as db:
+                db.execute(
+                    insert(Dataset).values(
+                        name=name, folder=folder, questions=tuple(questions), created_at=now()
+                    )
+                )
+        except IntegrityError:
+            with self.read() as db:
+                row = (
+                    db.execute(
+                        _datasets().where((Dataset.name == name) | (Dataset.folder == folder))
+                    )
+                    .mappings()
+                    .first()
+                )
+            if row is None or (row["name"], row["folder"]) != (name, folder):
+                raise InvalidRequestError(
+                    f"The dataset name {name!r} or its folder is already in use.", name=name
+                ) from None
+        return self.dataset(name)
+
+    def datasets(self) -> list[DatasetRecord]:
+        """All datasets, by name."""
+        with self.read() as db:
+            rows = db.execute(_datasets().order_by(Dataset.name)).mappings()
+            return [DatasetRecord(**row) for row in rows]
+
+    def dataset(self, name_or_id: str | int) -> DatasetRecord:
+        """A dataset by its id when that is a number, else by its name, or by its id in digits.
+
+        Raises:
+            UnknownDatasetError: no dataset has that name or id.
+        """
+        row = None
+        with self.read() as db:
+            if isinstance(name_or_id, str):
+                query = _datasets().where(Dataset.name == name_or_id)
+                row = db.execute(query).mappings().first()
+            if row is None and str(name_or_id).isdecimal() and len(str(name_or_id)) < 19:
+                query = _datasets().where(Dataset.id == int(name_or_id))
+                row = db.execute(query).mappings().first()
+        if row is None:
+            raise UnknownDatasetError(
+                f"There is no dataset {name_or_id!r}. GET /api/datasets lists them.",
+                dataset=str(name_or_id),
+            )
+        return DatasetRecord(**row)
+
+    def image_counts(self) -> dict[int, int]:
+        """Dataset id -> searchable images."""
+        with self.read() as db:
+            rows = db.execute(
+                select(Image.dataset_id, func.count())
+                .where(Image.state == READY)
+                .group_by(Image.dataset_id)
+            )
+            return {row[0]: row[1] for row in rows}
+
+    def first_images(self) -> dict[int, ImageRecord]:
+        """Dataset id -> its first searchable image."""
+        first = select(func.min(Image.id)).where(Image.state == READY).group_by(Image.dataset_id)
+        with self.read() as db:
+            rows = db.execute(images_query().where(Image.id.in_(first))).mappings()
+            return {row["dataset_id"]: ImageRecord(**row) for row in rows}
+
+    def set_questions(self, dataset_id: int, questions: Sequence[str]) -> bool:
+        """Let a dataset answer these questions from now on; False when it does already."""
+        this = (Dataset.id == dataset_id) & (Dataset.questions != tuple(questions))
+        with self.write() as db:
+            changed = update(Dataset).where(this).values(questions=tuple(questions))
+            return bool(db.execute(changed).rowcount)
+
+    def answering(self, model_id: str) -> set[int]:
+        """Ids of the datasets with a searchable image that has a vector of this model."""
+        one = (
+            select(Image.id)
+            .join(Vector, Vector.content_hash == Image.content_hash)
+            .where(Image.dataset_id == Dataset.id, Image.state == READY)
+            .where(Vector.model_id == model_id)
+        )
+        with self.read() as db:
+            return {row[0] for row in db.execute(select(Dataset.id).where(one.exists()))}
+
+    def lacking(self, dataset_id: int, model_id: str) -> int:
+        """How many searchable images of a dataset have no vector of this model."""
+        vector = (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id)
+        query = (
+            select(func.count())
+            .select_from(Image)
+            .outerjoin(Vector, vector)
+            .where(Image.dataset_id == dataset_id, Image.state == READY, Vector.id.is_(None))
+        )
+        with self.read() as db:
+            return int(db.scalar(query) or 0)
+
+
+def _datasets() -> Any:
+    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description, Dataset.questions)
