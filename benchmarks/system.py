@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from futu.client import Client
 from futu.errors import FutuError
@@ -80,10 +82,20 @@ def await_servers(client: Client, count: int) -> None:
         time.sleep(0.01)
 
 
-def index(client: Client, name: str) -> float:
+def await_idle(futu: Running) -> None:
+    """Wait until the start is really over: models are loaded before they are asked for."""
+    processes = psutil.Process().children(recursive=True)
+    quiet = 0
+    while quiet < 5:
+        before = sum(sum(p.cpu_times()[:2]) for p in processes)
+        time.sleep(_POLL_S)
+        quiet = quiet + 1 if sum(sum(p.cpu_times()[:2]) for p in processes) - before < 0.03 else 0
+
+
+def index(client: Client, name: str, questions: Sequence[str] | None = None) -> float:
     """Build a dataset; seconds from the request to done."""
     started = time.monotonic()
-    client.build_index([name])
+    client.build_index([name], questions=questions)
     while (progress := client.progress(name)).status != "done":
         if progress.status == "error":
             raise RuntimeError(progress.message)

@@ -164,15 +164,19 @@ def end(process: Process) -> None:
 
 def peers_python(folder: Path) -> str:
     """The Python of an environment that has the peers, made when there is none."""
+    return environment_python(folder, _REQUIREMENTS.read_text())
+
+
+def environment_python(folder: Path, wanted: str) -> str:
+    """The Python of an environment with these requirements, made when there is none."""
     python = folder / "bin" / "python"
     installed = folder / "installed.txt"
-    wanted = _REQUIREMENTS.read_text()
     if not installed.exists() or installed.read_text() != wanted:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip"]
         if (uv := shutil.which("uv")) is not None:
             pip = [uv, "pip"]
-        install = [*pip, "install", "--quiet", "-r", str(_REQUIREMENTS)]
+        install = [*pip, "install", "--quiet", *wanted.split()]
         subprocess.run(install, check=True, env={**os.environ, "VIRTUAL_ENV": str(folder)})
         installed.write_text(wanted)
     return str(python)
