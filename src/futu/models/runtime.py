@@ -291,10 +291,10 @@ def check_features(spec: ModelSpec, file: Path, features: Features, count: int) 
 
 
 def chunks(pixels: Pixels, *sizes: int) -> Iterator[Pixels]:
-    """Cut a batch into views of the given sizes, the largest first."""
+    """Cut a batch into views of the given sizes, the largest first; the last may be smaller."""
     at = 0
     while at < len(pixels):
-        size = next((s for s in sizes if s <= len(pixels) - at), 1)
+        size = next((s for s in sizes if s <= len(pixels) - at), sizes[-1])
         yield pixels[at : at + size]
         at += size
 
