@@ -27,7 +27,8 @@ from futu.jobs import embedded
 from futu.jobs.message import ImageItem, Job, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models import measure, registry, store
-from futu.models.runtime import Choice, load_runtime
+from futu.models.choice import Choice
+from futu.models.runtime import load_runtime
 from futu.models.spec import ModelSpec
 
 SETTINGS = config.load()

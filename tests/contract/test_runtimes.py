@@ -20,8 +20,9 @@ from tests.pictures import picture
 
 from futu.errors import ModelError, SettingsError
 from futu.models import registry, store
+from futu.models.choice import Choice
 from futu.models.extractor import Extractor, preprocess
-from futu.models.runtime import Choice, Features, Pixels, Runtime, load_runtime
+from futu.models.runtime import Features, Pixels, Runtime, load_runtime
 from futu.models.spec import ModelSpec
 
 LITE0 = registry.spec()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -15,8 +16,14 @@ _SIDE = 32
 _CELL = 8
 
 
-def describe(models_dir: Path) -> None:
-    """Put the description of the model into a models directory; the model itself not."""
+def describe(models_dir: Path, name: str = NAME, **others: Any) -> None:
+    """Put the description of the model into a models directory; the model itself not.
+
+    Args:
+        models_dir: the directory.
+        name: of the model.
+        others: what is to be different in the description.
+    """
     models_dir.mkdir(parents=True, exist_ok=True)
     facts = {
         "question": "copy",
@@ -34,12 +41,12 @@ def describe(models_dir: Path) -> None:
         "licence": "none needed",
         "source": "made by a test",
     }
-    (models_dir / f"{NAME}.json").write_text(json.dumps(facts))
+    (models_dir / f"{name}.json").write_text(json.dumps(facts | others))
 
 
-def put(models_dir: Path) -> None:
+def put(models_dir: Path, name: str = NAME) -> None:
     """Put the model itself there."""
-    (models_dir / f"{NAME}.onnx").write_bytes(_graph())
+    (models_dir / f"{name}.onnx").write_bytes(_graph())
 
 
 def _graph() -> bytes:

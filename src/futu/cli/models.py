@@ -110,7 +110,8 @@ def verify(names: tuple[str, ...], as_json: bool) -> None:
     The exit code is 1 when one of them cannot be used.
     """
     # Here, not at the top: the other commands need no runtime.
-    from futu.models.runtime import Choice, load_runtime
+    from futu.models.choice import Choice
+    from futu.models.runtime import load_runtime
 
     settings = config.load()
     findings: list[dict[str, Any]] = []

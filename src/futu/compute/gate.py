@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -17,6 +18,9 @@ class MemoryGate:
 
     Args:
         budget: bytes.
+
+    Attributes:
+        moved_at: when somebody last came in or went out, monotonic seconds.
     """
 
     def __init__(self, budget: int) -> None:
@@ -24,6 +28,7 @@ class MemoryGate:
         self._left = budget
         self._queue: deque[object] = deque()
         self._changed = threading.Condition()
+        self.moved_at = time.monotonic()
 
     @contextlib.contextmanager
     def room(self, size: int, name: str) -> Iterator[None]:
@@ -45,11 +50,15 @@ class MemoryGate:
             self._queue.append(ticket)
             self._changed.wait_for(lambda: self._queue[0] is ticket and size <= self._left)
             self._queue.popleft()
-            self._left -= size
-            self._changed.notify_all()
+            self._move(-size)
         try:
             yield
         finally:
             with self._changed:
-                self._left += size
-                self._changed.notify_all()
+                self._move(size)
+
+    def _move(self, size: int) -> None:
+        """So many bytes more are free; called with the lock held."""
+        self._left += size
+        self.moved_at = time.monotonic()
+        self._changed.notify_all()

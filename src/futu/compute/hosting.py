@@ -15,9 +15,10 @@ import numpy as np
 
 from futu.config import Settings
 from futu.errors import ModelError
+from futu.models.choice import Choice
 from futu.models.extractor import Extractor
 from futu.models.registry import default_spec
-from futu.models.runtime import Choice, Runtime, load_runtime
+from futu.models.runtime import Runtime, load_runtime
 from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import is_in_place, model_file
 
@@ -61,6 +62,7 @@ class ModelHost:
         self._places: dict[tuple[str, Lane], _Place] = {}
         self._batches: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._measuring = threading.Lock()
 
     @property
     def first(self) -> ModelSpec:
@@ -100,7 +102,8 @@ class ModelHost:
         """Pictures in one call on the lane ``library``; measured once and kept."""
         found = self._batches.get(spec.model_id)
         if found is None:
-            with self.use(spec, "library") as extractor, self._lock:
+            # A lock of its own: queries use their models meanwhile.
+            with self.use(spec, "library") as extractor, self._measuring:
                 found = self._batches.get(spec.model_id) or _best_batch(extractor)
                 self._batches[spec.model_id] = found
         return found
@@ -119,12 +122,16 @@ class ModelHost:
         with self._lock:
             places = list(self._places.items())
         for (model_id, lane), place in places:
-            with place.lock:
+            if not place.lock.acquire(blocking=False):
+                continue  # being loaded, which takes seconds: the keeper has heartbeats to send
+            try:
                 idle = place.users == 0 and place.used_at < used_before
                 if place.runtime is None or not idle:
                     continue
                 place.runtime.close()
                 place.runtime = place.extractor = None
+            finally:
+                place.lock.release()
             log.info("unloaded %s (%s)", model_id, lane)
 
     def _load(self, place: _Place, spec: ModelSpec, lane: Lane) -> Extractor:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from futu.compute.hosting import ModelHost
-from futu.compute.pipeline import Inputs, Loader, infer, note
-from futu.errors import FutuError
+from futu.compute.pipeline import Inputs, Loader, Watch, infer, note
 from futu.jobs.message import ItemResult, JobResult
 from futu.jobs.streams import Lease
 from futu.models.runtime import Pixels
@@ -54,13 +52,12 @@ class _Worker:
 
     Attributes:
         decoding: the job whose picture it decodes.
-        since: when it began, monotonic seconds.
+        watch: how long it has been at it.
         abandoned: whether another thread has taken its place.
     """
 
-    thread: threading.Thread | None = None
     decoding: _Open | None = None
-    since: float = 0.0
+    watch: Watch = field(default_factory=Watch)
     abandoned: bool = False
 
 
@@ -87,6 +84,9 @@ class Library:
         ending: set when no further job is to be begun.
         finished: has the result of a job; called by a worker.
         failed: has a job that could not be done for no fault of a picture.
+
+    Attributes:
+        abandoned: threads left behind in decoders that hang.
     """
 
     def __init__(
@@ -127,10 +127,8 @@ class Library:
             for opened in untouched:
                 self._drop(opened)
             self._changed.notify_all()
-            threads = [worker.thread for worker in self._workers]
-        for thread in threads:
-            if thread is not None:
-                thread.join()
+            # Not by joining threads: one that hangs is replaced meanwhile, and never ends.
+            self._changed.wait_for(lambda: not self._workers)
         return [opened.lease for opened in untouched]
 
     def room(self, timeout_s: float) -> bool:
@@ -141,11 +139,16 @@ class Library:
 
     def submit(self, lease: Lease, specs: list[ModelSpec]) -> None:
         """Do a job with these models, of which there is at least one."""
-        for spec in specs:
-            if spec.model_id not in self._waiting:
-                batch = self._host.batch(spec)
-                with self._changed:
-                    self._waiting.setdefault(spec.model_id, _Waiting(spec, batch))
+        try:
+            for spec in specs:
+                if spec.model_id not in self._waiting:
+                    batch = self._host.batch(spec)
+                    with self._changed:
+                        self._waiting.setdefault(spec.model_id, _Waiting(spec, batch))
+        except Exception as error:
+            # As when a model fails later: the job is to be tried again, not left to its lease.
+            self._failed(lease, error)
+            return
         items = lease.job.items
         if not items:
             self._finished(lease, JobResult(lease.job.job_id, self._server, []))
@@ -165,7 +168,7 @@ class Library:
         with self._changed:
             for worker in list(self._workers):
                 opened = worker.decoding
-                if opened is None or time.monotonic() - worker.since < limit_s:
+                if opened is None or not self._loader.late(worker.watch, limit_s):
                     continue
                 worker.abandoned = True
                 self.abandoned += 1
@@ -178,11 +181,9 @@ class Library:
 
     def _add_worker(self) -> None:
         worker = _Worker()
-        worker.thread = threading.Thread(
-            target=self._work, args=(worker,), name=f"library-{len(self._workers)}", daemon=True
-        )
+        name = f"library-{len(self._workers)}"
         self._workers.append(worker)
-        worker.thread.start()
+        threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
 
     def _undecoded(self) -> int:
         return sum(len(o.results) - o.next_item for o in self._open)
@@ -195,24 +196,24 @@ class Library:
         self._changed.notify_all()
 
     def _work(self, worker: _Worker) -> None:
-        while True:
+        while not worker.abandoned:
             with self._changed:
                 step = self._next(worker)
                 while step is None:
                     if self._ending.is_set() and not self._open:
+                        self._workers.remove(worker)
+                        self._changed.notify_all()
                         return
                     self._changed.wait()
                     step = self._next(worker)
-            done = step()
-            for opened in done:
-                job_id = opened.lease.job.job_id
-                try:
-                    self._finished(opened.lease, JobResult(job_id, self._server, opened.results))
-                except Exception:
-                    # A worker must not die; the lease ends by itself and the job is tried again.
-                    log.exception("job %s could not be delivered", job_id)
-            if worker.abandoned:
-                return
+            try:
+                for opened in step():
+                    job_id = opened.lease.job.job_id
+                    result = JobResult(job_id, self._server, opened.results)
+                    self._finished(opened.lease, result)
+            except Exception:
+                # A worker must not die; the lease ends by itself and the job is tried again.
+                log.exception("a job could not be delivered or given back")
 
     def _next(self, worker: _Worker) -> Callable[[], list[_Open]] | None:
         """The next step, chosen with the lock held: a full batch, a picture, a part of a batch."""
@@ -225,7 +226,7 @@ class Library:
             if opened.next_item < len(opened.results):
                 index = opened.next_item
                 opened.next_item += 1
-                worker.decoding, worker.since = opened, time.monotonic()
+                worker.decoding, worker.watch = opened, Watch()
                 return lambda: self._decode(worker, opened, index)
         for waiting in self._waiting.values():
             if waiting.pictures:
@@ -238,7 +239,8 @@ class Library:
         return lambda: self._run(waiting.spec, [r for r in ready if not r[0].dropped])
 
     def _decode(self, worker: _Worker, opened: _Open, index: int) -> list[_Open]:
-        result, inputs = self._loader.load(opened.lease.job.items[index], opened.specs)
+        item = opened.lease.job.items[index]
+        result, inputs = self._loader.load(item, opened.specs, worker.watch)
         with self._changed:
             if worker.abandoned:
                 return []
@@ -260,8 +262,9 @@ class Library:
         try:
             with self._host.use(spec, "library") as extractor:
                 vectors = infer([pixels for _, _, pixels in ready], extractor)
-        except (FutuError, MemoryError) as error:
-            # Not of one picture: the model, memory, the machine.
+            note([result for _, result, _ in ready], vectors, spec.model_id)
+        except Exception as error:
+            # Not of one picture, whatever it is: the model, memory, the machine.
             failed = {id(opened): opened for opened, _, _ in ready}
             with self._changed:
                 fresh = [opened for opened in failed.values() if not opened.dropped]
@@ -270,7 +273,6 @@ class Library:
             for opened in fresh:
                 self._failed(opened.lease, error)
             return []
-        note([result for _, result, _ in ready], vectors, spec.model_id)
         with self._changed:
             return self._step_done([opened for opened, _, _ in ready])
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,8 +20,23 @@ from futu.models.extractor import Extractor, preprocess
 from futu.models.runtime import Features, Pixels
 from futu.models.spec import ModelSpec
 
+log = logging.getLogger(__name__)
+
 Inputs = dict[str, Pixels]
 """By model_id, what a picture looks like to the model: uint8, (size, size, 3)."""
+
+
+@dataclass(eq=False)
+class Watch:
+    """How long a thread has been at a picture. One thread writes it, others read it.
+
+    Attributes:
+        since: when it began, or last went on, monotonic seconds.
+        waiting: whether it waits for memory that other decoders hold.
+    """
+
+    since: float = field(default_factory=time.monotonic)
+    waiting: bool = False
 
 
 class Loader:
@@ -33,25 +51,41 @@ class Loader:
         self._limits = limits
         self._gate = gate
 
+    def late(self, watch: Watch, limit_s: float) -> bool:
+        """Whether a picture takes so long that its decoder hangs.
+
+        The wait for memory does not count while other decoders come and go.
+        """
+        since = max(watch.since, self._gate.moved_at) if watch.waiting else watch.since
+        return time.monotonic() - since >= limit_s
+
     def load(
-        self, item: ImageItem, specs: Collection[ModelSpec]
+        self, item: ImageItem, specs: Collection[ModelSpec], watch: Watch | None = None
     ) -> tuple[ItemResult, Inputs | None]:
         """Read and decode one picture.
+
+        Args:
+            item: the picture.
+            specs: the models that want it, at least one.
+            watch: for ``late``.
 
         Returns:
             What is known so far, and the models' inputs; None when the result is an error.
         """
         result = ItemResult(vectors={})
         try:
-            return result, self._inputs(item, specs, result)
+            return result, self._inputs(item, specs, result, watch or Watch())
         except FutuError as error:
             result.error = ItemError.of(error)
-        except (MemoryError, OSError, ValueError) as error:
-            # Not foreseen, but of this picture alone: the rest of the job goes on.
+        except Exception as error:
+            # Not foreseen, but of this picture alone, whatever a codec throws: the rest goes on.
+            log.warning("%s cannot be used", item.name, exc_info=True)
             result.error = ItemError.of(ImageError(f"{item.name} cannot be used ({error})."))
         return result, None
 
-    def _inputs(self, item: ImageItem, specs: Collection[ModelSpec], result: ItemResult) -> Inputs:
+    def _inputs(
+        self, item: ImageItem, specs: Collection[ModelSpec], result: ItemResult, watch: Watch
+    ) -> Inputs:
         data = self._read(item)
         if item.content_hash is not None:
             result.content_hash = hash_bytes(data)
@@ -64,7 +98,11 @@ class Loader:
         picture = Picture(data, self._limits, name)
         result.width, result.height = picture.info.width, picture.info.height
         target = max(spec.input_size for spec in specs)
+        watch.waiting = True
         with self._gate.room(decode_cost(picture.info, target, item.crop), name):
+            # In this order, so that no reader takes the wait for decoding.
+            watch.since = time.monotonic()
+            watch.waiting = False
             pixels = picture.decode(target, item.crop)
             return {spec.model_id: preprocess(pixels, spec) for spec in specs}
 

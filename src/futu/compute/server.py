@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import socket
 import threading
 import time
@@ -27,9 +26,11 @@ from functools import partial
 
 from futu import __version__
 from futu.compute.answers import Answers
+from futu.compute.apart import Apart
 from futu.compute.attempts import Attempts
 from futu.compute.gate import MemoryGate
 from futu.compute.hosting import ModelHost
+from futu.compute.keeper import Keeper
 from futu.compute.lanes import HeldLeases, Lane
 from futu.compute.library import Library
 from futu.compute.pipeline import Loader
@@ -41,7 +42,7 @@ from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Outage
 from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
-from futu.models.runtime import Choice
+from futu.models.choice import Choice
 from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 
@@ -61,7 +62,6 @@ class ComputeServer:
         self._stop = threading.Event()
         self._held = HeldLeases()
         self._outage = Outage()
-        self._others_see = False
         self._started_at = time.time()
         self._host = socket.gethostname()
         self.name = f"{self._host}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -102,7 +102,17 @@ class ComputeServer:
             )
             for _ in range(_QUERY_LANES)
         ]
-        self._apart: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
+        self._apart = Apart(
+            self._attempts, self._outage, done=self._answers.count, let_go=self._held.drop
+        )
+        self._keeper = Keeper(
+            self._queue,
+            self._held,
+            self._models,
+            self._stop,
+            about=self._about,
+            each_round=self._look_for_hung,
+        )
         lane = partial(Lane, self._queue, held=self._held, stop=self._stop, outage=self._outage)
         self._lanes = [
             lane(
@@ -145,22 +155,22 @@ class ComputeServer:
         )
         self._library.start()
         # Registered only now that jobs can be done at once.
-        keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-        apart = threading.Thread(target=self._do_apart, name="apart", daemon=True)
+        self._apart.start()
+        keeper = threading.Thread(target=self._keeper.run, name="keeper", daemon=True)
         threads = [
             threading.Thread(target=lane.run, name=lane.consumer.rpartition("-")[0], daemon=True)
             for lane in self._lanes
         ]
         warm = threading.Thread(target=self._warm_up, name="warm-up", daemon=True)
-        for thread in (keeper, apart, *threads, warm):
+        for thread in (keeper, *threads, warm):
             thread.start()
         try:
             for thread in threads:
                 thread.join()
-            for lease in self._library.stop():
-                self._give_back(lease)
-            self._apart.put(None)
-            apart.join()
+            # The first may hand some of its jobs on to the second.
+            for stop in (self._library.stop, self._apart.stop):
+                for lease in stop():
+                    self._give_back(lease)
             keeper.join()
         finally:
             self._attempts.close()
@@ -185,7 +195,7 @@ class ComputeServer:
     def _library_streams(self) -> Sequence[Stream]:
         if self._answers.by_path:
             return ("library", "inline")
-        return ("inline",) if self._others_see else ("inline", "library")
+        return ("inline",) if self._keeper.others_see else ("inline", "library")
 
     def _take_library(self, leases: list[Lease]) -> None:
         for lease, specs in self._able(leases):
@@ -245,46 +255,11 @@ class ComputeServer:
         )
         self._apart.put(lease)
 
-    def _do_apart(self) -> None:
-        """Do suspicious jobs, one after the other."""
-        while (lease := self._apart.get()) is not None:
-            try:
-                if self._attempts.apart(lease):
-                    self._answers.count(lease)
-            except RedisUnavailableError as error:
-                self._outage.began(error)
-            except Exception:
-                # As for a lane: the lease ends by itself.
-                log.exception("job %s was dropped", lease.job.job_id)
-            finally:
-                self._held.drop(lease)
-
     def _in_place(self) -> Models:
         models_dir = self._settings.models_dir
         return [(spec, model_file(spec, models_dir)) for spec in self._models.specs().values()]
 
-    # --- the keeper -----------------------------------------------------------------------------
-
-    def _keep(self) -> None:
-        every_s = self._settings.lease_s / 4
-        while True:
-            held = self._held.all()
-            if self._stop.is_set() and not held:
-                return
-            try:
-                for lease in held:
-                    self._queue.heartbeat(lease)
-                self._queue.servers.register(self._about())
-                self._others_see = not self._answers.by_path and any(
-                    server.by_path for server in self._queue.servers.alive()
-                )
-            except FutuError as error:
-                log.debug("no heartbeat: %s", error)
-            self._look_for_hung()
-            self._models.unload_idle()
-            if self._stop.wait(every_s):
-                # Stopping: jobs in hand still need their heartbeats.
-                time.sleep(min(every_s, 0.05))
+    # --- for the keeper -------------------------------------------------------------------------
 
     def _look_for_hung(self) -> None:
         for lease in self._library.overdue(self._settings.feature_timeout):

@@ -25,8 +25,9 @@ from futu.compute.pipeline import Loader, infer, note
 from futu.errors import FutuError, JobFailedError
 from futu.images.decode import DecodeLimits
 from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, decode, encode
+from futu.models.choice import Choice
 from futu.models.extractor import Extractor
-from futu.models.runtime import Choice, load_runtime
+from futu.models.runtime import load_runtime
 from futu.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)

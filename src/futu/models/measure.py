@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from futu.errors import SettingsError
-from futu.models.runtime import CPU_BATCH, Choice, Runtime, load_runtime
+from futu.models.choice import Choice
+from futu.models.runtime import CPU_BATCH, Runtime, load_runtime
 from futu.models.spec import ModelSpec
 
 _ROUNDS = 4

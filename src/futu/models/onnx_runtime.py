@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from futu.errors import ModelError, SettingsError
+from futu.models.choice import Device
 from futu.models.memory import give_back
 from futu.models.runtime import (
     CPU_BATCH,
-    Device,
     Features,
     Pixels,
     Runtime,

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from futu.errors import ModelError
+from futu.models.choice import Precision
 from futu.models.memory import give_back
 from futu.models.runtime import (
     CPU_BATCH,
     Features,
     Pixels,
-    Precision,
     Runtime,
     Tensor,
     check_graph,
