@@ -67,6 +67,27 @@ def test_heartbeat_keeps_the_lock(queue: JobQueue, raw: redis.Redis) -> None:
     assert raw.pttl(f"lock:{job.job_id}") > 50
 
 
+def test_heartbeat_of_a_delivered_job_leaves_no_lock(queue: JobQueue) -> None:
+    job = a_job()
+    queue.enqueue(job)
+    (lease,) = queue.lease("library", "a")
+    assert queue.deliver(lease, answer(job))
+    assert not queue.heartbeat(lease)
+    assert not queue.locks.is_locked(job.job_id)
+
+
+def test_heartbeat_takes_no_lock_that_is_another_s(queue: JobQueue, raw: redis.Redis) -> None:
+    job = a_job()
+    queue.enqueue(job)
+    (lease,) = queue.lease("library", "a")
+    raw.set(f"lock:{job.job_id}", "other")
+    assert queue.heartbeat(lease)
+    assert queue.locks.owner(job.job_id) == "other"
+    raw.delete(f"lock:{job.job_id}")
+    assert queue.heartbeat(lease)
+    assert queue.locks.owner(job.job_id) == lease.owner
+
+
 def test_job_sent_twice_is_done_once(queue: JobQueue) -> None:
     job = a_job()
     queue.enqueue(job)

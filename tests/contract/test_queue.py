@@ -188,6 +188,28 @@ def test_withdrawn_job_leaves_nothing_even_when_its_answer_came_first(
     assert list(raw.scan_iter("result:*")) == []
 
 
+def test_answer_lost_with_its_connection_is_computed_again(
+    queue: JobQueue, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job("query")
+    sent = queue._ask_once
+    assert queue.lease("query", "b") == []
+    workers = [answer_next(queue)]
+
+    def lost(*arguments: Any) -> Any:
+        _, reply = sent(*arguments)
+        assert reply is not None
+        workers.append(answer_next(queue))
+        raise redis.ConnectionError("cut off after the answer was on its way")
+
+    monkeypatch.setattr(queue, "_ask_once", lost)
+    assert queue.ask(job, 5) == answer(job)
+    for worker in workers:
+        worker.join()
+    assert raw.xlen("query") == 0
+    assert list(raw.scan_iter("result:*")) == []
+
+
 def test_full_stream_refuses(queue: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MAX_WAITING, "query", 3)
     for _ in range(3):

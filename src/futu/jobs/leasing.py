@@ -98,11 +98,10 @@ class Leasing(QueueConnection):
 
     def heartbeat(self, lease: Lease) -> bool:
         """Keep a lease and its lock alive. False when it is no longer ours."""
+        lock = scripts.LOCK_PREFIX + lease.job.job_id
         with translated(self.url):
-            if not self._silence(lease, 0):
-                return False
-            self.locks.extend_lock(lease.job.job_id, lease.owner)
-        return True
+            # In one step, or the lock of a job that is delivered in between would be taken again.
+            return self._silence(lease, 0, lock)
 
     def release(self, lease: Lease, delay_s: float = 0.0) -> bool:
         """Give a job back: any worker's ``reclaim`` takes it ``delay_s`` (<= ``lease_s``) on."""
@@ -184,9 +183,10 @@ class Leasing(QueueConnection):
         if not held:
             self.redis.xgroup_delconsumer(stream, GROUP, consumer)
 
-    def _silence(self, lease: Lease, idle_ms: int) -> bool:
+    def _silence(self, lease: Lease, idle_ms: int, *lock: str) -> bool:
         args: list[bytes | str | int] = [GROUP, lease.entry_id, lease.consumer, idle_ms]
-        return bool(self._touch(keys=[lease.stream], args=args))
+        args += [lease.owner, self.locks.ttl_ms]
+        return bool(self._touch(keys=[lease.stream, *lock], args=args))
 
     def _leases(
         self, stream: Stream, consumer: str, entries: Any, *, again: bool = False

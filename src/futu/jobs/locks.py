@@ -30,6 +30,11 @@ class JobLocks:
         self._exchange = exchange
         self._ttl_s = ttl_s
 
+    @property
+    def ttl_ms(self) -> int:
+        """Milliseconds until a lock that is not extended is gone."""
+        return int(self._ttl_s * 1000)
+
     def acquire_lock(self, job_id: str, owner: str) -> bool:
         """Take the lock of a job without waiting; False when another has it."""
         return bool(self._lock(job_id).acquire(blocking=False, token=owner))
@@ -41,9 +46,8 @@ class JobLocks:
         """
         if not wanted:
             return []
-        ttl_ms = int(self._ttl_s * 1000)
         replies = self._exchange(
-            *(("SET", LOCK_PREFIX + job, owner, "NX", "PX", ttl_ms) for job, owner in wanted),
+            *(("SET", LOCK_PREFIX + job, owner, "NX", "PX", self.ttl_ms) for job, owner in wanted),
             again=True,
         )
         for reply in replies:

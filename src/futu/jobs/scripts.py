@@ -55,10 +55,19 @@ TOUCH = (
     + """
 if not held(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then return 0 end
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'IDLE', ARGV[4], 'JUSTID')
+if KEYS[2] then
+    if redis.call('GET', KEYS[2]) == ARGV[5] then
+        redis.call('PEXPIRE', KEYS[2], ARGV[6])
+    else
+        redis.call('SET', KEYS[2], ARGV[5], 'NX', 'PX', ARGV[6])
+    end
+end
 return 1
 """
 )
-"""KEYS: stream. ARGV: group, entry, consumer, ms of silence that the lease is to have."""
+"""KEYS: stream, and the lock, if it is to be extended too, as redis-py's ``Lock.reacquire`` does,
+or taken again if it has run out. ARGV: group, entry, consumer, ms of silence that the lease is to
+have; owner of the lock and its TTL in ms."""
 
 DROP = (
     _HELD

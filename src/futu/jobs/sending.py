@@ -77,17 +77,17 @@ class Sending(QueueConnection):
         with translated(self.url):
             try:
                 entry_id, reply = self._ask_once(job, fields, timeout_s)
+                if reply is not None:
+                    return decode(reply[1], JobResult)
+                return self._wait(job, entry_id, deadline, timeout_s)
             except (redis.ConnectionError, redis.TimeoutError):
-                # Nobody knows whether the job arrived: it is sent again, and whatever the first
-                # one leaves is taken back in the end.
+                # Nobody knows whether the job arrived, or its answer was on the way: it is sent
+                # again, and whatever the first one leaves is taken back in the end.
                 try:
                     entry_id = self._exchange.one(*_add(job, fields), again=False)
                     return self._wait(job, entry_id, deadline, timeout_s)
                 finally:
                     self._withdraw_all(job)
-        if reply is not None:
-            return decode(reply[1], JobResult)
-        return self._wait(job, entry_id, deadline, timeout_s)
 
     def _ask_once(self, job: Job, fields: dict[str, bytes], timeout_s: float) -> tuple[bytes, Any]:
         wait = ("BLPOP", result_key(job.job_id), max(0.001, min(timeout_s, BLOCK_S)))
@@ -112,16 +112,17 @@ class Sending(QueueConnection):
             JobTimeoutError: none came within ``timeout_s``; the job is withdrawn, so that a
                 late answer is dropped by ``deliver`` and leaves no key behind.
         """
-        return self._wait(job, entry_id, time.monotonic() + timeout_s, timeout_s)
+        with translated(self.url):
+            return self._wait(job, entry_id, time.monotonic() + timeout_s, timeout_s)
 
     def _wait(self, job: Job, entry_id: bytes, deadline: float, timeout_s: float) -> JobResult:
         key = result_key(job.job_id)
-        with translated(self.url):
-            while (left := deadline - time.monotonic()) > 0:
-                wait = ("BLPOP", key, max(0.001, min(left, BLOCK_S)))
-                reply = self._exchange.one(*wait, again=True)
-                if reply is not None:
-                    return decode(reply[1], JobResult)
+        while (left := deadline - time.monotonic()) > 0:
+            wait = ("BLPOP", key, max(0.001, min(left, BLOCK_S)))
+            # Not again: an answer may be lost with the connection that it came by.
+            reply = self._exchange.one(*wait, again=False)
+            if reply is not None:
+                return decode(reply[1], JobResult)
         self.withdraw(job, entry_id)
         raise JobTimeoutError(
             f"No compute server answered within {timeout_s:g} s. They may be busy or stuck: see "
