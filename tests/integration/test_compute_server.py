@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import until
-from tests.e2e import copying
 from tests.pictures import jpeg
 
 from futu import config
 from futu.compute import library, queries
+from futu.compute.hosting import ModelHost
 from futu.compute.pipeline import infer
 from futu.compute.server import ComputeServer
 from futu.errors import ModelError
@@ -253,25 +252,15 @@ def test_queries_that_came_while_the_lanes_were_busy_are_run_as_one_batch_and_a_
     assert len({bytes(vector) for vector in found[QUERY_LANES:]}) == 16
 
 
-def test_fault_of_one_model_leaves_queries_for_another_alone(
-    redis_url: str, data_dir: Path, queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_keeper_goes_on_after_an_error_that_nobody_foresaw(
+    redis_url: str, data_dir: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(os.environ["FUTU_MODELS_DIR"], tmp_path, dirs_exist_ok=True)
-    copying.describe(tmp_path)
-    copying.put(tmp_path)
-    failed: list[str] = []
+    def fails(host: ModelHost) -> None:
+        raise RuntimeError("the disk with the models is gone")
 
-    def fails(inputs: Any, extractor: Any) -> Any:
-        if extractor.spec.name == copying.NAME and not failed:
-            failed.append(extractor.spec.name)
-            raise ModelError("the model for copies failed")
-        return infer(inputs, extractor)
-
-    monkeypatch.setattr(queries, "infer", fails)
-    grid = registry.spec(copying.NAME, tmp_path).model_id
-    jobs = [Job(new_job_id(), "query", [model], [good()]) for model in (MODEL, grid)]
-    entries = [queue.enqueue(job) for job in jobs]
-    with serving(redis_url, data_dir, models_dir=tmp_path, copy_model=copying.NAME):
-        for job, entry in zip(jobs, entries):
-            assert list(answered(queue, job, entry).items[0].vectors) == job.model_ids
-    assert failed == [copying.NAME]
+    monkeypatch.setattr(ModelHost, "unload_idle", fails)
+    with serving(redis_url, data_dir, lease_s=0.4) as (running, _):
+        for _ in range(2):
+            until(queue.servers.alive)
+            queue.servers.unregister(running.name)
+        until(queue.servers.alive)
