@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest import until
 from tests.pictures import jpeg
 
 from futu import config
-from futu.compute import library
+from futu.compute import library, queries
+from futu.compute.hosting import ModelHost
 from futu.compute.pipeline import infer
 from futu.compute.server import ComputeServer
 from futu.errors import ModelError
@@ -24,6 +26,7 @@ from futu.jobs.streams import JobQueue
 from futu.models import registry
 
 LEASE_S = 2.0
+QUERY_LANES = 2
 MODEL = registry.spec().model_id
 
 
@@ -41,11 +44,11 @@ def queue(redis_url: str) -> Iterator[JobQueue]:
 
 @contextlib.contextmanager
 def serving(
-    redis_url: str, data_dir: Path, lease_s: float = LEASE_S
+    redis_url: str, data_dir: Path, lease_s: float = LEASE_S, **others: Any
 ) -> Iterator[tuple[ComputeServer, threading.Thread]]:
     """One library worker and the query lane."""
     settings = config.load(
-        redis_url=redis_url, data_dir=data_dir, lease_s=lease_s, compute_workers=1
+        redis_url=redis_url, data_dir=data_dir, lease_s=lease_s, compute_workers=1, **others
     )
     server = ComputeServer(settings)
     thread = threading.Thread(target=server.run)
@@ -84,6 +87,11 @@ class Held:
             os.write(self._end, jpeg(1))
             os.close(self._end)
             self._end = -1
+
+    def end(self) -> None:
+        """Let go of all that still read it."""
+        with contextlib.suppress(OSError):  # nobody does
+            os.close(os.open(os.fsdecode(self.item.path or b""), os.O_WRONLY | os.O_NONBLOCK))
 
 
 @pytest.fixture
@@ -206,3 +214,53 @@ def test_job_for_another_model_comes_back_with_an_error(
     result = answered(queue, job, queue.enqueue(job))
     assert result.error is not None
     assert "another-model" in result.error.message
+
+
+def test_queries_that_came_while_the_lanes_were_busy_are_run_as_one_batch_and_a_lone_one_at_once(
+    server: tuple[ComputeServer, threading.Thread],
+    queue: JobQueue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    busy, go_on = threading.Semaphore(0), threading.Event()
+
+    def run(inputs: Any, extractor: Any) -> Any:
+        sizes.append(len(inputs))
+        if len(sizes) <= QUERY_LANES:
+            busy.release()
+            go_on.wait()
+        return infer(inputs, extractor)
+
+    monkeypatch.setattr(queries, "infer", run)
+    running = []
+    for number in range(QUERY_LANES):
+        job = a_job(good(number), "query")
+        running.append((job, queue.enqueue(job)))
+        busy.acquire()
+    # Each was alone and was run alone: nobody waits for company.
+    assert sizes == [1] * QUERY_LANES
+    jobs = [a_job(good(number), "query") for number in range(16)]
+    waiting = [(job, queue.enqueue(job)) for job in jobs]
+    assert queue.depth()["query"] == QUERY_LANES + 16
+    go_on.set()
+    found = [answered(queue, *entry).items[0].vectors[MODEL] for entry in running + waiting]
+    assert sizes == [1] * QUERY_LANES + [16]
+    # Each has its own vector, whatever it was run with.
+    for number in range(QUERY_LANES):
+        one, other = (np.frombuffer(v, "<f4") for v in (found[number], found[QUERY_LANES + number]))
+        assert one @ other > 0.9999
+    assert len({bytes(vector) for vector in found[QUERY_LANES:]}) == 16
+
+
+def test_keeper_goes_on_after_an_error_that_nobody_foresaw(
+    redis_url: str, data_dir: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(host: ModelHost) -> None:
+        raise RuntimeError("the disk with the models is gone")
+
+    monkeypatch.setattr(ModelHost, "unload_idle", fails)
+    with serving(redis_url, data_dir, lease_s=0.4) as (running, _):
+        for _ in range(2):
+            until(queue.servers.alive)
+            queue.servers.unregister(running.name)
+        until(queue.servers.alive)

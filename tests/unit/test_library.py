@@ -119,7 +119,6 @@ def bench(two_models: Path) -> Iterator[Bench]:
     made = Bench(two_models)
     yield made
     made.stop()
-    made.host.close()
 
 
 @pytest.fixture
@@ -128,7 +127,6 @@ def pair(two_models: Path) -> Iterator[Bench]:
     made = Bench(two_models, workers=2)
     yield made
     made.stop()
-    made.host.close()
 
 
 def good(seed: int, name: str = "good.jpg") -> ImageItem:

@@ -60,18 +60,19 @@ class Attempts:
         self._queue.release(lease, delay_s)
 
     def apart(self, lease: Lease) -> bool:
-        """Do a suspicious job picture by picture and deliver it.
+        """Do a job picture by picture, in the process apart, and deliver it.
 
         Returns:
             Whether it was still ours to deliver.
         """
         job = lease.job
-        log.warning(
-            "job %s was handed out %d times without an answer; its %d images are done apart",
-            job.job_id,
-            lease.deliveries - 1,
-            len(job.items),
-        )
+        if self.suspicious(lease):
+            log.warning(
+                "job %s was handed out %d times without an answer; its %d images are done apart",
+                job.job_id,
+                lease.deliveries - 1,
+                len(job.items),
+            )
         results: list[ItemResult] = []
         letters: list[DeadLetter] = []
         for item in job.items:

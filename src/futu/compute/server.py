@@ -43,6 +43,7 @@ from futu.jobs.connection import Outage
 from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.choice import Choice
+from futu.models.memory import keep_large_blocks_apart
 from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 
@@ -144,6 +145,7 @@ class ComputeServer:
             ModelError: the model for ``similar`` is not in place or cannot be loaded.
             SettingsError: the runtime or device of the settings is not to be had here.
         """
+        keep_large_blocks_apart()
         with self._models.use(self._models.first, "query"):
             pass
         log.info(

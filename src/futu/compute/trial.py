@@ -27,6 +27,7 @@ from futu.images.decode import DecodeLimits
 from futu.jobs.message import ImageItem, ItemError, ItemResult, Job, decode, encode
 from futu.models.choice import Choice
 from futu.models.extractor import Extractor
+from futu.models.memory import keep_large_blocks_apart
 from futu.models.runtime import load_runtime
 from futu.models.spec import ModelSpec
 
@@ -177,6 +178,7 @@ def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    keep_large_blocks_apart()
     loader = Loader(limits, MemoryGate(decode_bytes))
     extractors = {
         spec.model_id: Extractor(spec, load_runtime(spec, file, choice)) for spec, file in models
