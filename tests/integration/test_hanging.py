@@ -54,9 +54,13 @@ def test_job_over_which_a_decoder_hangs_is_done_apart_and_only_its_picture_is_pu
         # The only worker is stuck; the one in its place does what comes.
         other = a_job(good(3), "inline")
         assert answered(queue, other, queue.enqueue(other)).items[0].vectors[MODEL]
-        while not JobAdmin(queue).dead_count():
-            # While it is done apart, heartbeats keep it.
+
+        def is_kept_until_it_is_done() -> bool:
             assert queue.reclaim("library", "other") == []
+            return JobAdmin(queue).dead_count() > 0
+
+        # While it is done apart, which takes longer than the lease, heartbeats keep it.
+        until(is_kept_until_it_is_done, 60)
         first, second, third = answered(queue, job, entry).items
         assert put_aside(second)
         assert "hangs.jpg" in str(second.error)
