@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import bare, system
-from benchmarks.peers.bench import environment_python
+from benchmarks.environment import python_with
 
 from futu.models.registry import spec
 
-_TORCH = ("torch==2.13.0", "numpy", "pillow")
+_PEERS = Path(__file__).parent / "peers"
 _TORCH_IMAGES = 96
 _WANTED, _WANTED_TORCH = 0.90, 15.0
 _CASES = {
@@ -76,8 +76,8 @@ def measure(photos: Path, case: str, rounds: int) -> dict[str, float]:
 def resnet50(photos: Path, rounds: int) -> float:
     """Images/s of what the replaced system ran."""
     folder = Path(tempfile.gettempdir()) / "futu-benchmark-torch"
-    python = environment_python(folder, "\n".join(_TORCH))
-    script = Path(__file__).parent / "peers" / "resnet50.py"
+    python = python_with(_PEERS / "requirements-torch.txt", folder)
+    script = _PEERS / "resnet50.py"
     command = [python, str(script), str(photos / "gallery"), str(_TORCH_IMAGES)]
     return median(
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

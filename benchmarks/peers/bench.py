@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import redis
+from benchmarks.environment import python_with
 from benchmarks.peers import produce
 
 from futu.jobs import embedded
@@ -164,22 +163,7 @@ def end(process: Process) -> None:
 
 def peers_python(folder: Path) -> str:
     """The Python of an environment that has the peers, made when there is none."""
-    return environment_python(folder, _REQUIREMENTS.read_text())
-
-
-def environment_python(folder: Path, wanted: str) -> str:
-    """The Python of an environment with these requirements, made when there is none."""
-    python = folder / "bin" / "python"
-    installed = folder / "installed.txt"
-    if not installed.exists() or installed.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(python), "-m", "pip"]
-        if (uv := shutil.which("uv")) is not None:
-            pip = [uv, "pip"]
-        install = [*pip, "install", "--quiet", *wanted.split()]
-        subprocess.run(install, check=True, env={**os.environ, "VIRTUAL_ENV": str(folder)})
-        installed.write_text(wanted)
-    return str(python)
+    return python_with(_REQUIREMENTS, folder)
 
 
 def versions() -> tuple[str, str]:
