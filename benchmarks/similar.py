@@ -13,7 +13,7 @@ from benchmarks import system
 from benchmarks.copies import models
 
 from futu.models import registry
-from futu.models.runtime import Choice
+from futu.models.choice import Choice
 
 K = 10
 _TOLERANCE = 0.01

@@ -16,8 +16,9 @@ from futu import config
 from futu.images.decode import DecodeLimits, decode
 from futu.images.pixels import Pixels
 from futu.models import registry
+from futu.models.choice import Choice
 from futu.models.extractor import Extractor, preprocess
-from futu.models.runtime import Choice, Features, load_runtime
+from futu.models.runtime import Features, load_runtime
 from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 

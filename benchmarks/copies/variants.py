@@ -25,7 +25,8 @@ from PIL import Image
 from futu import config
 from futu.images.pixels import Pixels
 from futu.models import registry
-from futu.models.runtime import Choice, Features
+from futu.models.choice import Choice
+from futu.models.runtime import Features
 from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 
