@@ -7,12 +7,16 @@ encode, time out, authenticate and check their health as elsewhere.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any
 
 import redis
 
 Command = tuple[Any, ...]
+
+_FRESH_S = 0.5
+"""A connection used within so long is not asked whether it has been closed meanwhile."""
 
 
 class Exchange:
@@ -24,7 +28,7 @@ class Exchange:
 
     def __init__(self, client: redis.Redis) -> None:
         self._pool = client.connection_pool
-        self._idle: deque[Any] = deque()
+        self._idle: deque[tuple[Any, float]] = deque()
         self._closed = False
 
     def close(self) -> None:
@@ -47,12 +51,12 @@ class Exchange:
             redis.ConnectionError, redis.TimeoutError: no replies.
         """
         try:
-            connection = self._idle.pop()
+            connection, used_at = self._idle.pop()
         except IndexError:
-            connection = self._pool.get_connection()
+            connection, used_at = self._pool.get_connection(), time.monotonic()
         try:
             try:
-                if connection.can_read():
+                if time.monotonic() - used_at > _FRESH_S and connection.can_read():
                     connection.disconnect()  # Redis has said goodbye; it is opened anew
                 return _run(connection, commands)
             except (redis.ConnectionError, redis.TimeoutError):
@@ -64,7 +68,7 @@ class Exchange:
             connection.disconnect()  # replies that were not read are nobody else's
             raise
         finally:
-            self._idle.append(connection)
+            self._idle.append((connection, time.monotonic()))
 
     def one(self, *command: Any, again: bool) -> Any:
         """Do a single command; its error is raised."""
@@ -75,7 +79,9 @@ class Exchange:
 
 
 def _run(connection: Any, commands: tuple[Command, ...]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands))
+    # As one piece: each further piece would wake Redis for itself.
+    packed = b"".join(part for command in commands for part in connection.pack_command(*command))
+    connection.send_packed_command([packed])
     replies: list[Any] = []
     for _ in commands:
         try:
