@@ -25,6 +25,7 @@ from benchmarks.copies.measures import Ranking, Similarities
 from benchmarks.copies.pictures import Copies, make
 from benchmarks.environment import python_with
 
+from futu import config
 from futu.images.pixels import Pixels
 from futu.models import registry
 
@@ -205,8 +206,10 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="has gallery/ and query/")
     parser.add_argument("--limit", type=int, default=0, help="edit about so many pictures only")
     parser.add_argument("--seed", type=int, default=1)
-    known = registry.names()
-    parser.add_argument("--models", type=lambda text: text.split(","), default=known)
+    known = registry.names(config.load().models_dir)
+    parser.add_argument(
+        "--models", type=lambda text: text.split(","), default=registry.names(), help="with commas"
+    )
     parser.add_argument("--no-hashes", dest="hashes", action="store_false")
     default = Path(tempfile.gettempdir()) / "futu-benchmark-hashes"
     parser.add_argument("--hashes-env", type=Path, default=default, help="their environment")

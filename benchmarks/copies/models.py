@@ -52,13 +52,13 @@ def load(
     """A model, with one thread for each core.
 
     Args:
-        name: in the registry.
+        name: built in, or in the models directory.
         choice: by default that of the settings.
         spec: instead of the registry's.
         prepare: instead of what the spec says.
     """
     settings = config.load()
-    published = registry.spec(name)
+    published = registry.spec(name, settings.models_dir)
     file = model_file(published, settings.models_dir)
     used = spec or published
     runtime = load_runtime(used, file, choice or Choice.of(settings), parallel=CORES)
