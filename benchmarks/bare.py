@@ -38,16 +38,15 @@ def _file(of: ModelSpec) -> Path:
     return model_file(of, config.load().models_dir)
 
 
-def inputs(path: Path, models: Sequence[Extractor]) -> list[Pixels]:
+def inputs(path: Path, specs: Sequence[ModelSpec]) -> list[Pixels]:
     """Read and decode one picture, once, and resize it for each model."""
-    target = max(model.spec.input_size for model in models)
-    image = decode(path.read_bytes(), LIMITS, target=target)
-    return [preprocess(image, model.spec) for model in models]
+    image = decode(path.read_bytes(), LIMITS, target=max(of.input_size for of in specs))
+    return [preprocess(image, of) for of in specs]
 
 
 def pixels(path: Path) -> Pixels:
     """Read, decode and resize one picture for the default model."""
-    return preprocess(decode(path.read_bytes(), LIMITS, target=SPEC.input_size), SPEC)
+    return inputs(path, [SPEC])[0]
 
 
 def one_thread_loop(files: list[Path], models: Sequence[Extractor]) -> float:
@@ -74,10 +73,11 @@ def decoders_and_model(files: list[Path], models: Sequence[Extractor]) -> float:
     """Threads that decode, one for each core, ahead of one that runs the models; images/s."""
     cores = os.cpu_count() or 1
     decoded: queue.Queue[list[Pixels]] = queue.Queue(2 * BATCH)
+    specs = [model.spec for model in models]
 
     def work(share: list[Path]) -> None:
         for path in share:
-            decoded.put(inputs(path, models))
+            decoded.put(inputs(path, specs))
 
     threads = [threading.Thread(target=work, args=(files[n::cores],)) for n in range(cores)]
     started = time.monotonic()
@@ -95,7 +95,8 @@ def decoders_and_model(files: list[Path], models: Sequence[Extractor]) -> float:
 
 
 def _decode_and_run(files: list[Path], models: Sequence[Extractor]) -> None:
+    specs = [model.spec for model in models]
     for at in range(0, len(files), BATCH):
-        ready = [inputs(path, models) for path in files[at : at + BATCH]]
+        ready = [inputs(path, specs) for path in files[at : at + BATCH]]
         for model, batch in zip(models, zip(*ready)):
             model.extract(np.stack(batch))

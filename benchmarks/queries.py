@@ -105,7 +105,7 @@ def main() -> None:
             ours, bares = [], []
             for path, data in list(zip(files, pictures))[::6]:
                 started = time.perf_counter()
-                model.extract(bare.inputs(path, [model])[0][None])
+                model.extract(bare.pixels(path)[None])
                 bares.append((time.perf_counter() - started) * 1000)
                 ours.append(ask(queue, data))
             single.append((median(ours), median(bares)))

@@ -251,8 +251,9 @@ class Library:
             return self._step_done([opened])
 
     def _spread(self, opened: _Open, result: ItemResult, inputs: Inputs | None) -> None:
-        for spec in opened.specs if inputs is not None else ():
-            assert inputs is not None  # noqa: S101 - for the type checker
+        if inputs is None:
+            return
+        for spec in opened.specs:
             opened.steps += 1
             self._waiting[spec.model_id].pictures.append((opened, result, inputs[spec.model_id]))
 

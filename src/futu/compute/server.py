@@ -21,7 +21,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from futu import __version__
@@ -234,16 +234,14 @@ class ComputeServer:
         return JobResult(lease.job.job_id, self.name, [], ItemError.of(error))
 
     def _again(self, lease: Lease, error: Exception) -> None:
-        try:
-            self._attempts.again(lease, error)
-        except RedisUnavailableError as away:
-            log.debug("job %s is left to its lease: %s", lease.job.job_id, away)
-        finally:
-            self._held.drop(lease)
+        self._let_go(lease, lambda: self._attempts.again(lease, error))
 
     def _give_back(self, lease: Lease) -> None:
+        self._let_go(lease, lambda: self._queue.release(lease))
+
+    def _let_go(self, lease: Lease, how: Callable[[], object]) -> None:
         try:
-            self._queue.release(lease)
+            how()
         except RedisUnavailableError as error:
             log.debug("job %s is left to its lease: %s", lease.job.job_id, error)
         finally:

@@ -43,7 +43,7 @@ class QueueConnection:
         self.redis = connect(url)
         self._exchange = Exchange(self.redis)
         self.locks = JobLocks(self.redis, self._exchange, lease_s * _LOCK_SHARE)
-        self.servers = ServerList(self.redis, url, lease_s)
+        self.servers = ServerList(self.redis, self._exchange, url, lease_s)
         self._room = StreamRoom(self.redis, MAX_WAITING, max_bytes)
         self._version_known = False
         self._deliver = self.redis.register_script(scripts.DELIVER)

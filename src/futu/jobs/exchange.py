@@ -70,11 +70,17 @@ class Exchange:
         finally:
             self._idle.append((connection, time.monotonic()))
 
+    def all(self, *commands: Command, again: bool) -> list[Any]:
+        """As a call, but the first error among the replies is raised."""
+        replies = self(*commands, again=again)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
     def one(self, *command: Any, again: bool) -> Any:
         """Do a single command; its error is raised."""
-        (reply,) = self(command, again=again)
-        if isinstance(reply, Exception):
-            raise reply
+        (reply,) = self.all(command, again=again)
         return reply
 
 

@@ -46,13 +46,10 @@ class JobLocks:
         """
         if not wanted:
             return []
-        replies = self._exchange(
+        replies = self._exchange.all(
             *(("SET", LOCK_PREFIX + job, owner, "NX", "PX", self.ttl_ms) for job, owner in wanted),
             again=True,
         )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
         return [reply is not None for reply in replies]
 
     def release_lock(self, job_id: str, owner: str) -> bool:

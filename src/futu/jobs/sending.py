@@ -91,11 +91,7 @@ class Sending(QueueConnection):
 
     def _ask_once(self, job: Job, fields: dict[str, bytes], timeout_s: float) -> tuple[bytes, Any]:
         wait = ("BLPOP", result_key(job.job_id), max(0.001, min(timeout_s, BLOCK_S)))
-        added, reply = self._exchange(_add(job, fields), wait, again=False)
-        if isinstance(added, Exception):
-            raise added
-        if isinstance(reply, Exception):
-            raise reply
+        added, reply = self._exchange.all(_add(job, fields), wait, again=False)
         return added, reply
 
     def _withdraw_all(self, job: Job) -> None:

@@ -9,7 +9,7 @@ import redis
 
 from futu.errors import JobFailedError
 from futu.jobs.connection import translated
-from futu.jobs.exchange import Command
+from futu.jobs.exchange import Command, Exchange
 from futu.jobs.message import ServerInfo, decode, encode
 from futu.jobs.scripts import SERVER_PREFIX
 
@@ -23,12 +23,14 @@ class ServerList:
 
     Args:
         client: the connection.
+        exchange: the same, for what is sent often.
         url: of Redis, for messages.
         ttl_s: a server that is silent for so long counts as gone, seconds.
     """
 
-    def __init__(self, client: redis.Redis, url: str, ttl_s: float) -> None:
+    def __init__(self, client: redis.Redis, exchange: Exchange, url: str, ttl_s: float) -> None:
         self._client = client
+        self._exchange = exchange
         self._url = url
         self._strange: set[bytes] = set()
         self._ttl_ms = max(_SHORTEST_TTL_MS, int(ttl_s * 1000))
@@ -36,10 +38,10 @@ class ServerList:
     def register(self, info: ServerInfo) -> None:
         """Say that a server is alive."""
         with translated(self._url):
-            self._client.set(SERVER_PREFIX + info.server, encode(info), px=self._ttl_ms)
+            self._exchange.one(*self.registration(info), again=True)
 
     def registration(self, info: ServerInfo) -> Command:
-        """The same as a command for ``Exchange``."""
+        """The command that ``register`` sends."""
         return ("SET", SERVER_PREFIX + info.server, encode(info), "PX", self._ttl_ms)
 
     def unregister(self, server: str) -> None:

