@@ -7,13 +7,14 @@ time out, authenticate and check their health as elsewhere.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Any, NamedTuple
 
 import redis
 
-Command = tuple[Any, ...]
+Command = tuple[bytes | str | float, ...]
 
 _FRESH_S = 0.5
 """A connection used within so long is not asked whether it has been closed meanwhile."""
@@ -61,28 +62,25 @@ class Exchange:
             redis.ConnectionError, redis.TimeoutError: no replies.
         """
         packed = _packed(commands)
-        connection, used_at, unread = after or (*self._take(), 0)
+        connection, sent_at, unread = after or (self._take(), 0.0, 0)
         try:
             try:
-                if time.monotonic() - used_at > _FRESH_S:
-                    if unread:  # before a health check takes their replies for its own
-                        _read(connection, unread)
-                        unread = 0
-                    elif connection.can_read():
-                        connection.disconnect()  # Redis has said goodbye; it is opened anew
+                if unread and time.monotonic() - sent_at > _FRESH_S:
+                    _read(connection, unread)  # before a health check takes theirs for its own
+                    unread = 0
                 connection.send_packed_command(packed)
-                return _read(connection, unread + len(commands))[unread:]
+                replies = _read(connection, unread + len(commands))[unread:]
             except (redis.ConnectionError, redis.TimeoutError):
                 connection.disconnect()
                 if not again or self._closed:
                     raise
-            connection.send_packed_command(packed)
-            return _read(connection, len(commands))
+                connection.send_packed_command(packed)
+                replies = _read(connection, len(commands))
         except BaseException:
-            connection.disconnect()  # replies that were not read are nobody else's
+            self._close(connection)  # replies that were not read are nobody else's
             raise
-        finally:
-            self._idle.append((connection, time.monotonic()))
+        self._idle.append((connection, time.monotonic()))
+        return replies
 
     def all(self, *commands: Command, again: bool) -> list[Any]:
         """As a call, but the first error among the replies is raised."""
@@ -107,7 +105,7 @@ class Exchange:
             redis.ConnectionError, redis.TimeoutError: they were not sent.
         """
         packed = _packed(commands)
-        connection, _ = self._take()
+        connection = self._take()
         try:
             try:
                 connection.send_packed_command(packed)
@@ -115,17 +113,28 @@ class Exchange:
                 connection.disconnect()
                 connection.send_packed_command(packed)
         except BaseException:
-            connection.disconnect()
-            self._idle.append((connection, time.monotonic()))
+            self._close(connection)
             raise
         return Unread(connection, time.monotonic(), len(commands))
 
-    def _take(self) -> tuple[Any, float]:
-        """A connection, and when it was last used."""
+    def _close(self, connection: Any) -> None:
+        connection.disconnect()
+        self._idle.append((connection, math.inf))
+
+    def _take(self) -> Any:
+        """A connection to which Redis, as far as is known, has not said goodbye."""
         try:
-            return self._idle.pop()
+            connection, used_at = self._idle.pop()
         except IndexError:
-            return self._pool.get_connection(), time.monotonic()
+            return self._pool.get_connection()
+        if time.monotonic() - used_at > _FRESH_S:
+            try:
+                gone = connection.can_read()
+            except (redis.ConnectionError, redis.TimeoutError):
+                gone = True
+            if gone:
+                connection.disconnect()  # it is opened anew when it is used
+        return connection
 
 
 def _packed(commands: tuple[Command, ...]) -> list[bytes]:

@@ -221,7 +221,7 @@ class Leasing(QueueConnection):
             leases.append(Lease(stream, entry_id, consumer, job, deliveries))
         wanted = [(lease.job.job_id, lease.owner) for lease in leases]
         if stream == "query" and not again and len(dict(wanted)) == len(wanted) > 0:
-            # A query's way is so short that waiting for its lock would be a sixth of it.
+            # A query's way is so short that waiting for its lock would be a fifth of it.
             self.locks.ask(consumer, wanted)
             return leases
         locked = self.locks.acquire_all(wanted)

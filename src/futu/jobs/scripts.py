@@ -45,9 +45,9 @@ redis.call('XDEL', KEYS[1], ARGV[2])
 return 1
 """
 )
-"""1: delivered; 0: the entry is no longer the consumer's; -1: another has the job's lock, so nothing
-was done. KEYS: stream, result, done, lock, dead. ARGV: group, entry, consumer, result, TTL in ms,
-job id to announce or '', owner of the lock, then dead letters."""
+"""KEYS: stream, result, done, lock, dead. ARGV: group, entry, consumer, result, TTL in ms,
+job id to announce or '', owner of the lock, then dead letters. 1: delivered; 0: the entry is no
+longer the consumer's; -1: another has the job's lock. Unless 1, nothing is done."""
 
 TOUCH = (
     _HELD
