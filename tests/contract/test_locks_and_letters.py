@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import pytest
 import redis
@@ -12,8 +11,7 @@ from tests.contract.conftest import LEASE_S, a_job, answer
 from futu.errors import QueueFullError
 from futu.jobs.admin import JobAdmin
 from futu.jobs.message import DeadLetter, JobResult, Stream
-from futu.jobs.scripts import STREAMS
-from futu.jobs.streams import JobQueue, Lease
+from futu.jobs.streams import JobQueue
 
 
 def letter(job_id: str) -> DeadLetter:
@@ -99,90 +97,6 @@ def test_job_sent_twice_and_leased_at_once_is_held_once(queue: JobQueue, stream:
     held = queue.lease(stream, "a", count=9)
     assert [lease.job.job_id for lease in held] == [job.job_id, other.job_id]
     assert queue.depth()[stream] == 2
-
-
-def test_leased_query_is_locked_without_waiting_until_it_is_delivered(
-    queue: JobQueue, raw: redis.Redis
-) -> None:
-    job = a_job("query")
-    queue.enqueue(job)
-    (lease,) = queue.lease("query", "a")
-    assert queue.lease("query", "a") == []
-    assert queue.locks.owner(job.job_id) == lease.owner
-    assert queue.deliver_all([(lease, answer(job))]) == [True]
-    assert list(raw.scan_iter("lock:*")) == []
-
-
-def deliver_alone(queue: JobQueue, lease: Lease) -> bool:
-    return queue.deliver(lease, answer(lease.job))
-
-
-def deliver_together(queue: JobQueue, lease: Lease) -> bool:
-    return queue.deliver_all([(lease, answer(lease.job))]) == [True]
-
-
-@pytest.mark.parametrize("deliver", [deliver_alone, deliver_together])
-def test_query_that_stands_twice_is_delivered_by_who_has_its_lock(
-    queue: JobQueue, raw: redis.Redis, deliver: Callable[[JobQueue, Lease], bool]
-) -> None:
-    job = a_job("query")
-    queue.enqueue(job)
-    queue.enqueue(job)
-    (first,), (second,) = queue.lease("query", "a"), queue.lease("query", "b")
-    queue.locks.settle("a")
-    assert not deliver(queue, second)
-    assert queue.depth()["query"] == 1
-    assert list(raw.scan_iter("result:*")) == []
-    assert deliver(queue, first)
-    assert queue.depth()["query"] == 0
-    assert list(raw.scan_iter("lock:*")) == []
-
-
-@pytest.mark.parametrize("deliver", [deliver_alone, deliver_together])
-def test_result_is_delivered_though_its_lock_has_run_out(
-    queue: JobQueue, raw: redis.Redis, deliver: Callable[[JobQueue, Lease], bool]
-) -> None:
-    for stream in STREAMS:
-        job = a_job(stream)
-        queue.enqueue(job)
-        (lease,) = queue.lease(stream, "a")
-        queue.locks.settle("a")
-        raw.delete(f"lock:{job.job_id}")
-        assert deliver(queue, lease)
-        assert queue.depth()[stream] == 0
-
-
-def test_query_given_back_at_once_leaves_no_lock(queue: JobQueue, raw: redis.Redis) -> None:
-    queue.enqueue(a_job("query"))
-    (lease,) = queue.lease("query", "a")
-    assert queue.release(lease)
-    assert list(raw.scan_iter("lock:*")) == []
-    (again,) = queue.reclaim("query", "b")
-    assert queue.deliver(again, answer(again.job))
-
-
-def test_query_is_delivered_though_the_connection_of_its_lock_was_cut(
-    queue: JobQueue, raw: redis.Redis
-) -> None:
-    for _ in range(2):
-        queue.enqueue(a_job("query"))
-    (first, second) = queue.lease("query", "a", count=2)
-    raw.client_kill_filter(_type="normal", skipme=True)
-    assert queue.deliver_all([(first, answer(first.job))]) == [True]
-    assert queue.deliver_all([(second, answer(second.job))]) == [True]
-    assert queue.depth()["query"] == 0
-
-
-def test_query_that_took_long_is_delivered_by_the_same_connection(
-    queue: JobQueue, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue.enqueue(a_job("query"))
-    (lease,) = queue.lease("query", "a")
-    before = raw.info("clients")["connected_clients"]
-    monkeypatch.setattr("futu.jobs.exchange._FRESH_S", -1.0)
-    assert queue.deliver_all([(lease, answer(lease.job))]) == [True]
-    assert queue.lease("query", "a") == []
-    assert raw.info("clients")["connected_clients"] == before
 
 
 def test_whoever_takes_a_job_over_takes_its_lock_over(queue: JobQueue, raw: redis.Redis) -> None:
