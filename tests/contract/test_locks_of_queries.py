@@ -120,14 +120,20 @@ def test_query_is_delivered_though_the_connection_of_its_lock_was_cut(
     assert queue.depth()["query"] == 0
 
 
+@pytest.mark.parametrize("check_due", [False, True])
 def test_query_that_took_long_is_delivered_though_its_connection_is_to_be_checked(
-    queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+    queue: JobQueue, monkeypatch: pytest.MonkeyPatch, check_due: bool
 ) -> None:
     queue.enqueue(a_job("query"))
-    (lease,) = queue.lease("query", "a")
-    queue.locks._asked["a"].connection.next_health_check = 0
+    withdrawn = a_job("query")
+    entry = queue.enqueue(withdrawn)
+    leases = queue.lease("query", "a", count=2)
+    queue.withdraw(withdrawn, entry)
+    if check_due:
+        queue.locks._asked["a"].connection.next_health_check = 0
     monkeypatch.setattr("futu.jobs.exchange._FRESH_S", -1.0)
-    assert queue.deliver_all([(lease, answer(lease.job))]) == [True]
+    answers = [(lease, answer(lease.job)) for lease in leases]
+    assert queue.deliver_all(answers) == [True, False]
 
 
 def test_connection_closed_while_idle_is_noticed_before_it_is_used(
