@@ -26,7 +26,7 @@ from futu.models.spec import Question, with_similar
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
-_SECRET = ("redis_password", "redis_url", "database_url", "api_token")
+_SECRET = ("redis_password", "database_url", "api_token")
 
 
 def _seed(name: str, **facts: Any) -> Any:
