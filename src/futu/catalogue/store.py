@@ -20,6 +20,7 @@ from sqlalchemy import (
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
 from futu.catalogue.datasets import DatasetQueries
+from futu.catalogue.listing import ListQueries
 from futu.catalogue.records import (
     KnownFile,
     Outcome,
@@ -42,7 +43,7 @@ _SCANNED = [field.name for field in fields(ScannedFile)]
 _scanned = operator.attrgetter(*_SCANNED)
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
