@@ -243,7 +243,9 @@ def test_vectors_of_a_wrong_dimension_are_refused(
     fill(other)
     with other.write() as db:
         db.exec_driver_sql("UPDATE vectors SET data = x'00000000' WHERE model_id = 'model-2'")
-    with pytest.raises(ArchiveError, match=r"vectors of 4 numbers for the model model-2, .* have 2"):
+    with pytest.raises(
+        ArchiveError, match=r"vectors of 4 numbers for the model model-2, .* have 2"
+    ):
         imported(other, archive_of_filled)
 
 

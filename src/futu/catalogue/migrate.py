@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.resources
 import logging
 import os
@@ -32,10 +33,11 @@ def migration_config() -> Config:
     return config
 
 
-def revisions() -> list[str]:
+@functools.cache
+def revisions() -> tuple[str, ...]:
     """All revisions, oldest first."""
     script = ScriptDirectory.from_config(migration_config())
-    return [revision.revision for revision in script.walk_revisions()][::-1]
+    return tuple(revision.revision for revision in script.walk_revisions())[::-1]
 
 
 def migrate(engine: Engine) -> None:
@@ -83,7 +85,7 @@ def migrating(engine: Engine) -> Iterator[Connection]:
                 raw.execute("PRAGMA foreign_keys=ON")
 
 
-def _revision_in(db: Connection, known: list[str], engine: Engine) -> str | None:
+def _revision_in(db: Connection, known: tuple[str, ...], engine: Engine) -> str | None:
     revision = MigrationContext.configure(db).get_current_revision()
     if revision is not None and revision not in known:
         raise SettingsError(
