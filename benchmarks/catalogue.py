@@ -301,7 +301,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         folder = options.keep or Path(made)
         folder.mkdir(exist_ok=True)
-        urls = {"sqlite": lambda name: sqlite_url(folder / f"{name}.db")}
+        urls: dict[str, Callable[[str], str]] = {
+            "sqlite": lambda name: sqlite_url(folder / f"{name}.db")
+        }
         if options.database != "sqlite":
             server = stack.enter_context(postgresql(Path(made)))
             programs = next(

@@ -118,10 +118,12 @@ def test_restored_catalogue_is_searched_with_an_index_of_its_own(
 ) -> None:
     file = tmp_path / "backup"
     assert "3 images, 3 vectors" in made(indexed, "backup", file)
-    dataset = indexed.fill("one", {"later.jpg": jpeg(9, (40, 30))})
     indexed.work()
-    indexed.controller.ingest.start(dataset)
-    indexed.await_state(dataset, DONE)
+    for name, number in (("one", 8), ("two", 9)):
+        dataset = indexed.fill(name, {"later.jpg": jpeg(number, (40, 30))})
+        indexed.controller.ingest.start(dataset)
+        indexed.await_state(dataset, DONE)
+    made(indexed, "export", "two", tmp_path / "two.zip")
     refused = futu(indexed, "restore", file, "--force")
     assert isinstance(refused.exception, FutuError)
     assert "Another controller is using the data directory" in refused.exception.message
@@ -129,17 +131,15 @@ def test_restored_catalogue_is_searched_with_an_index_of_its_own(
     indexed.controller.stop()
     output = made(indexed, "restore", file, "--force")
     assert "The replaced one is" in output
+    # A vector gets the id that another one had, which the saved index has.
+    made(indexed, "import", tmp_path / "two.zip")
     indexed.next_controller()
     indexed.controller.start()
-    assert len(indexed.controller.indexes["similar"].index) == 3
-    # A vector gets the id that one of the replaced catalogue had.
-    indexed.work()
-    other = indexed.fill("two", {"other.jpg": jpeg(10, (40, 30))})
-    indexed.controller.ingest.start(other)
-    indexed.await_state(other, DONE)
     live = indexed.controller.indexes["similar"]
-    (ids,) = [indexed.controller.catalogue.searchable_vector_ids(live.model_id, [other.id])]
+    dataset = indexed.controller.dataset("two")
+    ids = indexed.controller.catalogue.searchable_vector_ids(live.model_id, [dataset.id])
     ((_, vectors),) = indexed.controller.catalogue.vectors(ids.tolist())
     found, cosines = live.index.search(vectors[0].astype("f4"), 1)
+    assert len(live.index) == 4
     assert found.tolist() == ids.tolist()
     assert cosines[0] > 0.99
