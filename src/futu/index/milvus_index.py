@@ -51,7 +51,7 @@ class MilvusIndex(Index):
         self.dimension = dimension
         self.collection = collection
         self._server = server
-        self._client: Any = None
+        self._known: tuple[Any, int] = (None, 0)
 
     def __len__(self) -> int:
         with self._server.connected() as client:
@@ -60,7 +60,7 @@ class MilvusIndex(Index):
                 self.collection,
                 filter="",
                 output_fields=["count(*)"],
-                timeout=self._server.timeout_s(),
+                timeout=TIMEOUT_S,
             )
         return int(rows[0]["count(*)"])
 
@@ -68,7 +68,7 @@ class MilvusIndex(Index):
         """See ``Index.add``. A vector never changes under its id, so replacing is passing over."""
         unique, rows = np.unique(ids, return_index=True)
         with self._server.connected() as client:
-            self._ready(client)
+            self._ready(client, _WRITE_TIMEOUT_S)
             for start in range(0, len(unique), _ROWS):
                 piece = rows[start : start + _ROWS]
                 found = np.asarray(vectors[piece], np.float32)
@@ -78,18 +78,18 @@ class MilvusIndex(Index):
                         {"id": key, "vector": vector}
                         for key, vector in zip(ids[piece].tolist(), found)
                     ],
-                    timeout=self._server.timeout_s(_WRITE_TIMEOUT_S),
+                    timeout=_WRITE_TIMEOUT_S,
                 )
 
     def remove(self, ids: Ids) -> None:
         """See ``Index.remove``."""
         with self._server.connected() as client:
-            self._ready(client)
+            self._ready(client, _WRITE_TIMEOUT_S)
             for start in range(0, len(ids), _MOST_NAMED):
                 client.delete(
                     self.collection,
                     ids=ids[start : start + _MOST_NAMED].tolist(),
-                    timeout=self._server.timeout_s(_WRITE_TIMEOUT_S),
+                    timeout=_WRITE_TIMEOUT_S,
                 )
 
     def search(self, query: Floats, k: int, allowed: Ids | None = None) -> Found:
@@ -130,10 +130,11 @@ class MilvusIndex(Index):
                 data=[np.asarray(query, np.float32)],
                 filter=named,
                 limit=limit,
+                output_fields=["id"],
                 search_params={"metric_type": "IP", "params": {"ef": max(_LEAST_EF, 2 * limit)}},
                 # What this controller has added is found; what another has, in a moment.
                 consistency_level="Session",
-                timeout=self._server.timeout_s(),
+                timeout=TIMEOUT_S,
             )[0]
         ids = np.array([hit["id"] for hit in hits], np.int64)
         return ids, np.array([hit["distance"] for hit in hits], np.float32)
@@ -142,13 +143,13 @@ class MilvusIndex(Index):
         """See ``Index.ids``. All of them travel: for bringing the index level, not for searches."""
         found = [np.empty(0, np.int64)]
         with self._server.connected() as client:
-            self._ready(client)
+            self._ready(client, _WRITE_TIMEOUT_S)
             pages = client.query_iterator(
                 self.collection,
                 batch_size=_MOST_NEIGHBOURS,
                 output_fields=["id"],
                 consistency_level="Strong",
-                timeout=self._server.timeout_s(_WRITE_TIMEOUT_S),
+                timeout=_WRITE_TIMEOUT_S,
             )
             try:
                 while page := pages.next():
@@ -157,27 +158,33 @@ class MilvusIndex(Index):
                 pages.close()
         return np.unique(np.concatenate(found))
 
-    def save(self, path: Path, identity: str, model_id: str) -> None:
+    def save(self, path: Path, identity: str, model_id: str, version: int = -1) -> None:
         """Ask Milvus to seal what was added, which makes it quicker to search; there is no file."""
         with self._server.connected() as client:
-            self._ready(client)
-            client.flush(self.collection, timeout=self._server.timeout_s(_WRITE_TIMEOUT_S))
+            self._ready(client, _WRITE_TIMEOUT_S)
+            client.flush(self.collection, timeout=_WRITE_TIMEOUT_S)
+
+    def parameters(self) -> dict[str, Any]:
+        """See ``Index.parameters``."""
+        return {**_INDEX, "collection": self.collection, "server": self._server.address.uri}
 
     def drop(self) -> None:
         """Remove the collection."""
         with self._server.connected() as client:
-            client.drop_collection(self.collection, timeout=self._server.timeout_s())
-            self._client = None
+            client.drop_collection(self.collection, timeout=TIMEOUT_S)
+            self._known = (None, 0)
 
-    def _ready(self, client: Any) -> None:
-        """Make the collection, or have it loaded, once for each connection."""
-        if self._client is client:
+    def _ready(self, client: Any, timeout_s: float = TIMEOUT_S) -> None:
+        """Make the collection, or have it loaded, once; again after a failure."""
+        now = (client, self._server.losses)
+        if self._known == now:
             return
-        timeout_s = self._server.timeout_s(_WRITE_TIMEOUT_S)
-        if not client.has_collection(self.collection, timeout=self._server.timeout_s(TIMEOUT_S)):
+        there = client.has_collection(self.collection, timeout=self._server.probe_timeout_s())
+        self._server.answered()
+        if not there:
             self._create(client, timeout_s)
         client.load_collection(self.collection, timeout=timeout_s)
-        self._client = client
+        self._known = now
 
     def _create(self, client: Any, timeout_s: float) -> None:
         from pymilvus import DataType

@@ -25,6 +25,13 @@ _PROBE_TIMEOUT_S = 1.0
 _REST_S = 1.0
 """After a failure calls fail at once for so long, lest every request waits for the time-out."""
 
+_CHANNEL = {
+    # A server that is back is found at once; new connections do not share the old one's patience.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
+
 _SCHEMES = {"milvus": "http", "milvuss": "https"}
 _FORMS = (
     "faiss: (files in the data directory), milvus://host:19530, milvuss://host:19530 (TLS), or "
@@ -104,6 +111,9 @@ class MilvusServer:
 
     Raises:
         SettingsError: pymilvus or Milvus Lite is not installed.
+
+    Attributes:
+        losses: how often a call has failed; what was known of the server before may be wrong.
     """
 
     def __init__(self, address: MilvusAddress) -> None:
@@ -112,6 +122,7 @@ class MilvusServer:
         self._client: Any = None
         self._error: IndexUnavailableError | None = None
         self._rest_until = 0.0
+        self.losses = 0
         _import_pymilvus(embedded=address.embedded)
 
     @contextlib.contextmanager
@@ -130,14 +141,16 @@ class MilvusServer:
             yield self._connect()
         except (MilvusException, OSError) as error:
             self._fail(error)
-        else:
-            if self._error is not None:
-                self._error = None
-                log.info("milvus is back")
 
-    def timeout_s(self, most_s: float = TIMEOUT_S) -> float:
-        """How long to wait for an answer now."""
-        return most_s if self._error is None else min(most_s, _PROBE_TIMEOUT_S)
+    def answered(self) -> None:
+        """The server has answered."""
+        if self._error is not None:
+            self._error = None
+            log.info("milvus is back")
+
+    def probe_timeout_s(self) -> float:
+        """How long to wait for the first answer of a connection."""
+        return TIMEOUT_S if self._error is None else _PROBE_TIMEOUT_S
 
     def _fail(self, error: Exception) -> None:
         text = str(getattr(error, "message", error)).strip()
@@ -149,9 +162,23 @@ class MilvusServer:
         )
         if self._error is None:
             log.warning("%s", failure)
+        self._drop_client(error)
         self._rest_until = time.monotonic() + _REST_S
         self._error = failure
         raise failure from error
+
+    def _drop_client(self, error: Exception) -> None:
+        """Connect anew the next time, unless the server has answered."""
+        from pymilvus.client.types import Status
+
+        code = getattr(error, "code", None)
+        with self._lock:
+            self.losses += 1
+            if self._client is not None and (
+                not isinstance(code, int) or code == Status.CONNECT_FAILED
+            ):
+                self._client.close()
+                self._client = None
 
     def _connect(self) -> Any:
         with self._lock:
@@ -164,8 +191,9 @@ class MilvusServer:
                     uri=self.address.uri,
                     token=self.address.token,
                     db_name=self.address.database,
-                    timeout=self.timeout_s(),
+                    timeout=self.probe_timeout_s(),
                     dedicated=True,
+                    grpc_options=_CHANNEL,
                 )
             return self._client
 
