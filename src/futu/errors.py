@@ -22,6 +22,7 @@
     |-- QueueFullError             429 queue_full
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
+    |   |-- CatalogueUnavailableError  503 catalogue_unavailable
     |   |-- NoComputeServerError   503 no_compute_server
     |   |-- NoModelError           503 no_model
     |   |-- IndexUnavailableError  503 index_unavailable
@@ -195,6 +196,12 @@ class RedisUnavailableError(UnavailableError):
     """Redis does not answer."""
 
     code = "redis_unavailable"
+
+
+class CatalogueUnavailableError(UnavailableError):
+    """The catalogue's database does not answer or cannot write."""
+
+    code = "catalogue_unavailable"
 
 
 class NoComputeServerError(UnavailableError):

@@ -1,12 +1,13 @@
-"""The servers that every test of the queue runs against, and what the tests share."""
+"""What the tests of each seam run against, and what they share."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ import trustme
 from tests.conftest import await_redis
 from tests.e2e.conftest import free_port
 
+from futu.catalogue.engine import sqlite_url
 from futu.jobs.connection import connect
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
@@ -70,6 +72,14 @@ def url(request: pytest.FixtureRequest, redis_url: str, redis_server: RedisServe
     client.flushall()
     client.close()
     return redis_server.socket_url if request.param == "redis" else redis_server.tls_url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgresql: Callable[[], str]
+) -> str:
+    """An empty database."""
+    return sqlite_url(tmp_path / "catalogue.db") if request.param == "sqlite" else postgresql()
 
 
 @pytest.fixture

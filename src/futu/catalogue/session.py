@@ -14,14 +14,17 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from futu.catalogue.engine import migrate, open_engine
+from futu.catalogue.engine import PROGRAM, open_engine, reader, reason, shown
+from futu.catalogue.migrate import migrate
 from futu.catalogue.schema import (
     Dataset,
     Fact,
     Image,
     Vector,
 )
+from futu.errors import CatalogueUnavailableError
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
@@ -44,19 +47,28 @@ class Session:
     """The database, one writer at a time. Safe for several threads.
 
     Args:
-        url: SQLAlchemy URL of the database; its tables are created or migrated now.
+        url: of the database (see ``open_engine``); its tables are created or migrated now.
+        program: the name under which PostgreSQL lists the connections.
+
+    Raises:
+        SettingsError: the database cannot be used; the message says why.
 
     Attributes:
         changes: counts the writes that can change what a search finds; caches compare it.
         identity: of this catalogue, made at its creation.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    def __init__(self, url: str, program: str = PROGRAM) -> None:
+        self._engine = open_engine(url, program)
+        self._reader = reader(self._engine)
         self._lock = threading.Lock()
         self.changes = 0
-        migrate(self._engine)
-        self.identity = self._identity()
+        try:
+            migrate(self._engine)
+            self.identity = self._identity()
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close all connections."""
@@ -64,20 +76,46 @@ class Session:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for queries that see one state."""
-        with self._engine.connect() as connection:
+        """A connection for queries that see one state.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer.
+        """
+        with self._answering_database(), self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction, alone among writers; committed at the end of the block."""
+        """A transaction, alone among writers; committed at the end of the block.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer, or has no room.
+        """
         with (
+            self._answering_database(),
             self._lock,
             self._engine.connect().execution_options(futu_writes=True) as connection,
             connection.begin(),
         ):
             yield connection
         self.changes += 1
+
+    @contextlib.contextmanager
+    def _answering_database(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise self._unavailable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise self._unavailable(error) from error
+            raise
+
+    def _unavailable(self, error: DBAPIError) -> CatalogueUnavailableError:
+        return CatalogueUnavailableError(
+            f"The catalogue {shown(self._engine.url)} cannot be used now ({reason(error)}). "
+            "See that its database runs and has room; work goes on where it was."
+        )
 
     def insert_or(self, table: Any) -> Any:
         """An INSERT that knows ON CONFLICT, which both our databases have and SQL has not."""

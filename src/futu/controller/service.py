@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from futu.catalogue.engine import sqlite_url
+from futu.catalogue.engine import catalogue_url
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
@@ -62,7 +62,7 @@ class Controller:
             )
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self.catalogue = Catalogue(sqlite_url(settings.data_dir / "catalogue.db"))
+        self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
         self.indexes = LiveIndexes(
             settings.data_dir / "index",
             self.catalogue.identity,

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from sqlalchemy.exc import SQLAlchemyError
 
 from futu import __version__
 from futu.controller import access
 from futu.controller.service import Controller
-from futu.errors import FutuError
+from futu.errors import CatalogueUnavailableError, FutuError
 from futu.jobs.connection import probe
 
 
@@ -65,9 +64,10 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     try:
         controller.catalogue.ping()
         facts["catalogue"] = {"status": "ok", "datasets": len(controller.catalogue.datasets())}
-    except SQLAlchemyError as error:
+    except CatalogueUnavailableError as error:
         status = "unavailable"
-        facts["catalogue"] = {"status": "down", "error": str(error)}
+        facts["catalogue"] = {"status": "down", "error": error.message}
+        facts["message"] = error.message
     found: list[dict[str, Any]] = facts["compute_servers"]
     facts["index"] = {
         "status": "ok",
