@@ -223,7 +223,7 @@ class IndexUnavailableError(UnavailableError):
 
 
 class NotLeadingError(UnavailableError):
-    """This is for the controller that leads; it is not this one, or does not answer."""
+    """Only the controller that leads can do it, and this one does not, or does not answer."""
 
     code = "not_leading"
 

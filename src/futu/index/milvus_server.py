@@ -33,10 +33,6 @@ _CHANNEL = {
 }
 
 _SCHEMES = {"milvus": "http", "milvuss": "https"}
-_FORMS = (
-    "faiss: (files in the data directory), milvus://host:19530, milvuss://host:19530 (TLS), or "
-    "milvus-lite:FILE.db"
-)
 
 
 @dataclass(frozen=True)
@@ -71,9 +67,9 @@ def milvus_address(url: str, token: str = "") -> MilvusAddress | None:
         None for ``faiss:``.
 
     Raises:
-        ValueError: it is none of these; the message says which there are.
+        SettingsError: it is none of these.
     """
-    if url.rstrip(":/").lower() == "faiss":
+    if url == "faiss:":
         return None
     scheme, colon, rest = url.partition(":")
     if scheme in _SCHEMES and rest.startswith("//"):
@@ -92,7 +88,10 @@ def milvus_address(url: str, token: str = "") -> MilvusAddress | None:
     path = rest if scheme == "milvus-lite" and colon else url
     if path.endswith(".db") and "://" not in path:
         return MilvusAddress(os.path.abspath(path))
-    raise ValueError(f"it must be {_FORMS}")
+    raise SettingsError(
+        f"INDEX_URL is {masked_index_url(url)!r}; it must be faiss: (files in the data directory), "
+        "milvus://HOST:PORT, milvuss://HOST:PORT (TLS) or milvus-lite:FILE.db."
+    )
 
 
 def masked_index_url(url: str) -> str:
