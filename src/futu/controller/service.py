@@ -141,10 +141,10 @@ class Controller:
 
     def _begin(self, term: Term | None) -> None:
         """Begin what one controller does: alone, or as the leader in a term."""
-        catalogue = self.catalogue if term is None else self.catalogue.under(term)
-        self.ingest, self.collector = self._tasks(catalogue)
+        if term is not None:
+            self.ingest, self.collector = self._tasks(self.catalogue.under(term))
         with self._index_lock:
-            self.indexes.level(catalogue.searchable_vector_ids, catalogue.vectors)
+            self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
         self.discover()
         self.collector.start()
         self.ingest.resume()
