@@ -172,7 +172,9 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(
             f"SET lock_timeout = {_BUSY_TIMEOUT_MS}; "
-            f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}"
+            f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}; "
+            # A plan made while a table was small must not stay when it is large.
+            "SET plan_cache_mode = force_custom_plan"
         )
     connection.commit()
 

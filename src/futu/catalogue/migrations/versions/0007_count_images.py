@@ -24,6 +24,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_images_dataset_id_state_id", "images", ["dataset_id", "state", "id"])
     op.drop_index("ix_images_dataset_id_state", "images")
+    if op.get_bind().dialect.name == "postgresql":
+        # Vectors do not get smaller, and are read whole: no try to compress them, no second table.
+        op.execute("ALTER TABLE vectors ALTER COLUMN data SET STORAGE EXTERNAL")
+        op.execute("ALTER TABLE vectors SET (toast_tuple_target = 8160)")
     # Older versions closed an interrupted build before they began another; only the newest counts.
     op.execute(
         "UPDATE builds SET state = 'error', message = 'Interrupted.' WHERE state = 'building' AND "
