@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from futu.catalogue.records import Outcome
+from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.errors import CatalogueUnavailableError, NotLeadingError
 from futu.jobs.lead import LEADER_KEY, LeaderCalls, LeaderLock, Reply, Request
@@ -74,10 +75,16 @@ def test_leader_suspended_in_a_transaction_keeps_the_next_one_waiting_no_longer_
     url = postgresql()
     suspended, next_one = Catalogue(url), Catalogue(url)
     view = suspended.under(suspended.begin_term(most_s=0.2))
-    with pytest.raises(CatalogueUnavailableError), view.write() as db:
-        later = next_one.begin_term()
-        db.exec_driver_sql("DELETE FROM facts")
-    assert next_one.leads(later)
+    later: list[Term] = []
+
+    def suspended_write() -> None:
+        with view.write() as db:
+            later.append(next_one.begin_term())
+            db.exec_driver_sql("DELETE FROM facts")
+
+    with pytest.raises(CatalogueUnavailableError):
+        suspended_write()
+    assert next_one.leads(later[0])
     suspended.close()
     next_one.close()
 

@@ -85,9 +85,6 @@ class Term:
         Raises:
             NotLeadingError: one does.
         """
-        if db.dialect.name == "postgresql":
-            most_ms = max(1, int(self.most_s * 1000))
-            db.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {most_ms}")
         if db.scalar(select(Fact.value).where(Fact.name == LEADING_TERM)) != str(self.number):
             if self.refused is not None:
                 self.refused()
@@ -152,7 +149,7 @@ class Session:
         with (
             self._answering_database(),
             self._lock,
-            self._engine.connect().execution_options(futu_writes=True) as connection,
+            self._engine.connect().execution_options(**self._options()) as connection,
             connection.begin(),
         ):
             if self._term is not None:
@@ -161,6 +158,12 @@ class Session:
             if self.shared:
                 count_up(connection, self.insert_or(Fact), CHANGES)
         self.changed()
+
+    def _options(self) -> dict[str, Any]:
+        """What a write transaction tells the engine's listeners."""
+        if self._term is None:
+            return {"futu_writes": True}
+        return {"futu_writes": True, "futu_idle_ms": max(1, int(self._term.most_s * 1000))}
 
     @property
     def changes(self) -> int:
