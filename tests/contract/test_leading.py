@@ -113,7 +113,7 @@ def test_one_controller_has_the_lock_until_it_is_silent(queue: JobQueue, raw: re
     assert not second.take()
     assert first.keep()
     assert second.holder() == first.name
-    ttl_ms = int(raw.pttl(LEADER_KEY))  # type: ignore[arg-type]
+    ttl_ms = int(raw.pttl(LEADER_KEY))
     assert 0 < ttl_ms < 30_000
     raw.delete(LEADER_KEY)
     assert not first.keep()

@@ -30,6 +30,12 @@ class LeadQueries(Session):
             number = db.scalar(select(Fact.value).where(Fact.name == LEADING_TERM))
         return number == str(term.number)
 
+    def agree(self, name: str, value: str) -> str:
+        """What all controllers have as a fact: the first one's value."""
+        with self.write() as db:
+            db.execute(self.insert_or(Fact).values(name=name, value=value).on_conflict_do_nothing())
+            return str(db.scalar(select(Fact.value).where(Fact.name == name)))
+
     def writes(self) -> int:
         """How many transactions all controllers have written to a shared catalogue."""
         with self.read() as db:

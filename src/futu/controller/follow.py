@@ -16,7 +16,7 @@ from datetime import datetime
 from futu.catalogue.store import Catalogue
 from futu.errors import CatalogueUnavailableError, IndexUnavailableError
 from futu.index.live import LiveIndex, LiveIndexes
-from futu.index.shared import SharedLiveIndex
+from futu.index.milvus_live import MilvusLiveIndex
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Follower:
 
     def _look_at_server(self) -> None:
         for live in self._indexes.of_model.values():
-            if not isinstance(live, SharedLiveIndex) or not self._leads():
+            if not isinstance(live, MilvusLiveIndex) or (live.shared and not self._leads()):
                 continue
             try:
                 if not live.look():

@@ -16,7 +16,7 @@ from futu.catalogue.records import DatasetRecord
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
-from futu.controller.access import load_token
+from futu.controller.access import keep_token, load_token
 from futu.controller.collector import Collector
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
@@ -27,8 +27,8 @@ from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
 from futu.index.live import LiveIndex, LiveIndexes
+from futu.index.milvus_live import MilvusLiveIndex
 from futu.index.milvus_server import MilvusServer, milvus_address
-from futu.index.shared import SharedLiveIndex
 from futu.jobs.admin import JobAdmin
 from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
@@ -67,9 +67,12 @@ class Controller:
             raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
                 error
             )
+        self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
+        if self.catalogue.shared and not settings.api_token:
+            self.token = self.catalogue.agree("api_token", self.token)
+            keep_token(self.token, settings.data_dir)
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
         address = milvus_address(settings.index_url, settings.index_token)
         self._index_server = None if address is None else MilvusServer(address)
         self.indexes = LiveIndexes(
@@ -175,7 +178,7 @@ class Controller:
     def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
         server = self._index_server
         assert server is not None  # noqa: S101 - only asked for when there is one
-        return SharedLiveIndex(server, self.catalogue.identity, model_id, dimension)
+        return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
 
     def stop(self) -> None:
         """Following, lead, builds, collector, index, connections, lock: in that order."""

@@ -38,7 +38,7 @@ class LiveIndex:
         shared: whether other controllers search and change the same index.
     """
 
-    shared = False
+    shared: bool = False
     index: Index
 
     def __init__(self, path: Path, identity: str, model_id: str, dimension: int) -> None:

@@ -1,4 +1,4 @@
-"""An index on a server that all controllers of a catalogue use: one of them keeps it level."""
+"""An index in Milvus. On a server it is that of all controllers, and the leader keeps it level."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class SharedLiveIndex(LiveIndex):
+class MilvusLiveIndex(LiveIndex):
     """One model's collection. What the server misses while it is away is made up for later.
 
     Args:
@@ -30,15 +30,14 @@ class SharedLiveIndex(LiveIndex):
         dimension: their length.
 
     Attributes:
-        behind: whether the server may lack vectors; the leader then brings it level.
+        behind: whether the server may lack vectors; it is then brought level when it is back.
     """
-
-    shared = True
 
     def __init__(self, server: MilvusServer, identity: str, model_id: str, dimension: int) -> None:
         name = collection_name(identity, model_id)
         super().__init__(Path(name), identity, model_id, dimension)
         self.index = MilvusIndex(server, name, dimension)
+        self.shared = not server.address.embedded
         self.behind = True
         self._count = 0
 
@@ -57,6 +56,9 @@ class SharedLiveIndex(LiveIndex):
         present = self.index.ids()
         extra = np.setdiff1d(present, wanted, assume_unique=True)
         lacking = np.setdiff1d(wanted, present, assume_unique=True)
+        # What has been added after ``wanted`` was asked for has higher ids: if another leads by
+        # now, it is not taken away from it. Ids too many are found by nobody.
+        extra = extra[extra <= wanted.max(initial=0)]
         if len(extra):
             self.index.remove(extra)
         for ids, vectors in fetch(lacking.tolist()):
