@@ -14,7 +14,7 @@ from futu.catalogue.records import Outcome
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.errors import CatalogueUnavailableError, NotLeadingError
-from futu.jobs.lead import LEADER_KEY, LeaderCalls, LeaderLock, Reply, Request
+from futu.jobs.lead import LEADER_KEY, REQUESTS_KEY, LeaderCalls, LeaderLock, Reply, Request
 from futu.jobs.streams import JobQueue
 
 MODEL = "m"
@@ -145,6 +145,15 @@ def test_leader_answers_what_it_is_asked_and_nothing_is_left(
     thread.join()
     assert seen == [asked]
     assert list(raw.scan_iter("futu:leader*")) == []
+
+
+def test_request_that_is_put_back_is_the_next_to_be_taken(
+    queue: JobQueue, raw: redis.Redis
+) -> None:
+    calls, asked = LeaderCalls(queue), Request("GET", "/1")
+    raw.lpush(REQUESTS_KEY, "later")
+    calls.put_back("call", asked, 5)
+    assert calls.take(0.01) == ("call", asked)
 
 
 def test_request_that_no_leader_takes_is_not_done_later(queue: JobQueue, raw: redis.Redis) -> None:

@@ -69,9 +69,10 @@ class Leadership:
     def start(self) -> None:
         """Take the lead if nobody has it, and its tasks, before returning; then take part."""
         begun = self._beat()
+        # It keeps the lock while the tasks begin.
+        self._thread.start()
         if begun is not None:
             begun.result()
-        self._thread.start()
 
     def stop(self) -> None:
         """End the tasks of a leader and let another lead."""

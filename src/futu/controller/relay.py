@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 10.0
 _BLOCK_S = 0.5
+_PAUSE_S = 0.05
 _THREADS = 4
 _PASSED_ON = ("Retry-After",)
 _MARK = "futu_by_leader"
@@ -101,6 +102,9 @@ class Relay:
         backoff = Backoff(self._stop)
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="relay") as pool:
             while not self._stop.is_set():
+                if not self._leads():
+                    self._stop.wait(_PAUSE_S)
+                    continue
                 try:
                     taken = self._calls.take(_BLOCK_S)
                     backoff.reset()
@@ -113,7 +117,10 @@ class Relay:
 
     def _answer(self, call: str, asked: LeaderRequest) -> None:
         try:
-            self._calls.reply(call, self._dispatch(asked), _TIMEOUT_S)
+            if self._leads():
+                self._calls.reply(call, self._dispatch(asked), _TIMEOUT_S)
+            else:
+                self._calls.put_back(call, asked, _TIMEOUT_S)
         except Exception:
             log.exception("a request of another controller was not answered")
 

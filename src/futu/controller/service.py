@@ -82,6 +82,7 @@ class Controller:
             None if self._index_server is None else self._on_server,
         )
         self._index_lock = threading.Lock()
+        self._at_work = False
         self.queue = JobQueue(
             settings.redis_address,
             lease_s=settings.lease_s,
@@ -126,7 +127,7 @@ class Controller:
     @property
     def leads(self) -> bool:
         """Whether this controller runs the builds and the collector."""
-        return not self.catalogue.shared or self.leadership.leads
+        return not self.catalogue.shared or (self._at_work and self.leadership.leads)
 
     def start(self) -> None:
         """Load the index, bring it level with the catalogue, take up what was left undone.
@@ -151,11 +152,13 @@ class Controller:
         self.discover()
         self.collector.start()
         self.ingest.resume()
+        self._at_work = True
         if term is not None:
             self.relay.start()
 
     def _end(self) -> None:
         """End it."""
+        self._at_work = False
         self.relay.stop()
         self.ingest.stop()
         self.collector.stop()

@@ -138,6 +138,14 @@ class LeaderCalls:
             data: Any = redis.getdel(_REQUEST_PREFIX + call)
         return None if data is None else (call, decode(data, Request))
 
+    def put_back(self, call: str, request: Request, ttl_s: float) -> None:
+        """Leave a request that was taken to the next leader."""
+        with translated(self._queue.url):
+            pipe = self._queue.redis.pipeline(transaction=True)
+            pipe.set(_REQUEST_PREFIX + call, encode(request), px=max(1, int(ttl_s * 1000)))
+            pipe.rpush(REQUESTS_KEY, call)
+            pipe.execute()
+
     def reply(self, call: str, reply: Reply, ttl_s: float) -> None:
         """Answer a request."""
         with translated(self._queue.url):
