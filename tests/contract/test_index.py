@@ -15,20 +15,10 @@ from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex, manifest_path
 from futu.index.live import LiveIndex
 from futu.index.milvus_index import MilvusIndex
-from futu.index.milvus_server import MilvusServer, collection_name, milvus_address
+from futu.index.milvus_server import MilvusServer, collection_name
 
 DIMENSION = 32
 MAKERS: dict[str, Callable[[], Index]] = {"faiss-flat": lambda: FaissIndex(DIMENSION)}
-
-
-@pytest.fixture(scope="session")
-def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
-    """Milvus Lite: the client, and a server in this process."""
-    address = milvus_address(f"milvus-lite:{tmp_path_factory.mktemp('milvus')}/index.db")
-    assert address is not None
-    server = MilvusServer(address)
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=[*sorted(MAKERS), "milvus-lite"])

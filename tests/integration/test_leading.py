@@ -34,6 +34,7 @@ class Pair:
                 data_dir=folder / name,
                 database_url=database_url,
                 lease_s=LEASE_S,
+                batch_size=1,
             )
             for name in ("first", "second")
         ]
@@ -146,6 +147,18 @@ def test_follower_answers_from_what_the_leader_has_written(pair: Pair) -> None:
     ]
     assert found[0] == found[1]
     assert len(found[0]) == 2
+
+
+def test_follower_finds_what_a_build_under_way_has_added(pair: Pair) -> None:
+    first, second = (site.controller for site in pair.sites)
+    dataset = pair.sites[0].fill("one", {"a.jpg": A, "b.jpg": B})
+    first.ingest.start(dataset)
+    one, other = pair.sites[0].lease(), pair.sites[0].lease()
+    pair.sites[0].deliver(one)
+    until(lambda: len(second.indexes["similar"].index) == 1)
+    assert pair.sites[0].state(dataset) == "building"
+    pair.sites[0].deliver(other)
+    pair.sites[0].await_state(dataset, DONE)
 
 
 def test_builds_are_watched_and_cancelled_through_either_controller(pair: Pair) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from futu.errors import IndexUnavailableError, SettingsError
 
@@ -209,11 +211,12 @@ class MilvusServer:
 
 
 def collection_name(identity: str, model_id: str) -> str:
-    """The collection of a model's vectors in one catalogue; names have letters, digits and _."""
-    return f"futu_{identity}_" + quote(model_id, safe="").translate(_TO_UNDERSCORE)
+    """The collection of a model's vectors in one catalogue.
 
-
-_TO_UNDERSCORE = str.maketrans(dict.fromkeys("-.~%", "_"))
+    Names have letters, digits and underscores; the digest tells apart what becomes equal by that.
+    """
+    readable = re.sub(r"[^A-Za-z0-9]", "_", model_id)[:100]
+    return f"futu_{identity}_{readable}_{hashlib.sha256(model_id.encode()).hexdigest()[:8]}"
 
 
 def _import_pymilvus(*, embedded: bool) -> None:
