@@ -180,4 +180,5 @@ def test_builds_are_watched_and_cancelled_through_either_controller(pair: Pair) 
     assert [ask(n, "GET", "/api/builds")["builds"] for n in (0, 1)][1] != []
     assert ask(1, "DELETE", "/api/build_index/one")["cancelled"] is True
     assert pair.sites[0].state(dataset) == "cancelled"
+    until(lambda: not pair.sites[0].controller.queue.depth()["library"])
     assert not pair.sites[0].controller.queue.deliver(lease, pair.sites[0].good(lease.job))
