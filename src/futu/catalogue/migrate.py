@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.resources
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -30,10 +33,11 @@ def migration_config() -> Config:
     return config
 
 
-def revisions() -> list[str]:
+@functools.cache
+def revisions() -> tuple[str, ...]:
     """All revisions, oldest first."""
     script = ScriptDirectory.from_config(migration_config())
-    return [revision.revision for revision in script.walk_revisions()][::-1]
+    return tuple(revision.revision for revision in script.walk_revisions())[::-1]
 
 
 def migrate(engine: Engine) -> None:
@@ -49,7 +53,7 @@ def migrate(engine: Engine) -> None:
     file = file_of(engine)
     if file is not None and revision not in (None, known[-1]):
         _keep_copy(file, str(revision))
-    with engine.connect().execution_options(futu_writes=True) as db, db.begin():
+    with migrating(engine) as db:
         if _revision_in(db, known, engine) != known[-1]:
             config = migration_config()
             config.attributes["connection"] = db
@@ -57,7 +61,31 @@ def migrate(engine: Engine) -> None:
         counts.install(db)
 
 
-def _revision_in(db: Connection, known: list[str], engine: Engine) -> str | None:
+@contextlib.contextmanager
+def migrating(engine: Engine) -> Iterator[Connection]:
+    """A transaction for changes to the tables; alone among writers."""
+    with engine.connect().execution_options(futu_writes=True) as db:
+        file = file_of(engine)
+        # SQLite makes some changes by a new table, for which the old one is dropped. References
+        # cannot be let off inside a transaction.
+        raw: Any = db.connection.dbapi_connection
+        if file is not None:
+            raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with db.begin():
+                yield db
+                broken = file and db.exec_driver_sql("PRAGMA foreign_key_check").first()
+                if broken:
+                    raise SettingsError(
+                        f"The catalogue {file} cannot be migrated: a row of {broken[0]} refers to "
+                        "nothing. Restore a backup with futu restore."
+                    )
+        finally:
+            if file is not None:
+                raw.execute("PRAGMA foreign_keys=ON")
+
+
+def _revision_in(db: Connection, known: tuple[str, ...], engine: Engine) -> str | None:
     revision = MigrationContext.configure(db).get_current_revision()
     if revision is not None and revision not in known:
         raise SettingsError(

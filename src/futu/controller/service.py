@@ -9,8 +9,6 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from futu.catalogue.engine import catalogue_url
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.session import Term
@@ -23,6 +21,7 @@ from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
 from futu.controller.relay import Relay
 from futu.controller.search import Search
+from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
@@ -59,7 +58,7 @@ class Controller:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.models = {question: default_spec(question, settings) for question in QUESTIONS}
-        self._lock = self._take_data_dir(settings.data_dir)
+        self._lock = take_data_dir(settings.data_dir)
         try:
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
             self.token = load_token(settings.api_token, settings.data_dir)
@@ -105,24 +104,6 @@ class Controller:
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
-
-    @staticmethod
-    def _take_data_dir(data_dir: Path) -> FileLock:
-        lock = FileLock(data_dir / "controller.lock")
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise SettingsError(
-                f"Another controller is using the data directory {data_dir.absolute()}. Stop it, "
-                "or give this one its own --data-dir."
-            ) from None
-        except OSError as error:
-            raise SettingsError(
-                f"The data directory {data_dir.absolute()} cannot be written ({error.strerror}). "
-                "Choose another with --data-dir or mend its permissions."
-            ) from error
-        return lock
 
     @property
     def leads(self) -> bool:
