@@ -15,9 +15,10 @@ from tests.pictures import jpeg
 from futu.catalogue.records import Outcome
 from futu.catalogue.schema import DONE
 from futu.catalogue.store import Catalogue
+from futu.controller import relay
 from futu.controller.app import create_app
 from futu.errors import NotLeadingError
-from futu.jobs.lead import LEADER_KEY
+from futu.jobs.lead import LEADER_KEY, LeaderCalls, Request
 
 A, B = (jpeg(seed, (40, 30)) for seed in (1, 2))
 LEASE_S = 1.0
@@ -38,6 +39,7 @@ class Pair:
             )
             for name in ("first", "second")
         ]
+        self._wakes: list[Callable[[], None]] = []
         self.apps = [create_app(site.controller) for site in self.sites]
         for site in self.sites:
             site.start()
@@ -57,9 +59,12 @@ class Pair:
             return beat()
 
         leadership._beat = beating  # type: ignore[method-assign,assignment]
+        self._wakes.append(awake.set)
         return awake.set
 
     def close(self) -> None:
+        for wake in self._wakes:
+            wake()
         for site in self.sites:
             site.close()
 
@@ -147,6 +152,30 @@ def test_follower_answers_from_what_the_leader_has_written(pair: Pair) -> None:
     ]
     assert found[0] == found[1]
     assert len(found[0]) == 2
+
+
+def test_leader_is_asked_only_for_what_is_its_own(pair: Pair) -> None:
+    calls = LeaderCalls(pair.sites[1].controller.queue)
+    assert calls.ask(Request("GET", "/api/builds"), 10).status == 200
+    assert calls.ask(Request("GET", "/api/datasets"), 10).status == 403
+
+
+def test_what_is_only_looked_at_comes_from_the_catalogue_when_nobody_leads(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = pair.sites[0].fill("one", {"a.jpg": A})
+    pair.sites[0].work()
+    pair.sites[0].controller.ingest.start(dataset)
+    pair.sites[0].await_state(dataset, DONE)
+    monkeypatch.setattr(relay, "_TIMEOUT_S", 0.1)
+    pair.suspend(1)
+    pair.sites[0].controller.leadership.stop()
+    client, local = pair.apps[1].test_client(), {"REMOTE_ADDR": "127.0.0.1"}
+    progress = client.get("/api/build_index/progress/one", environ_base=local)
+    assert progress.json is not None
+    assert progress.json["added"] == 1
+    begun = client.post("/api/build_index", json={"dataset_names": ["one"]}, environ_base=local)
+    assert (begun.status_code, begun.json and begun.json["code"]) == (503, "not_leading")
 
 
 def test_follower_finds_what_a_build_under_way_has_added(pair: Pair) -> None:

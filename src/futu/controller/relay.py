@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from flask import Flask, Request, Response
 
-from futu.errors import FutuError, NotLeadingError, UnavailableError
+from futu.errors import ForbiddenError, FutuError, NotLeadingError, UnavailableError
 from futu.jobs.connection import Backoff
 from futu.jobs.lead import LeaderCalls
 from futu.jobs.lead import Reply as LeaderReply
@@ -64,13 +64,19 @@ class Relay:
         Raises:
             NotLeadingError, RedisUnavailableError: the leader does not answer. What is only
                 looked at is then answered from the catalogue.
+            ForbiddenError: another controller sent a request that is not for the leader.
         """
-        if not getattr(view, _MARK, False) or self._leads():
-            return None
+        marked = getattr(view, _MARK, False)
         if _RELAYED in request.environ:
-            raise NotLeadingError(
-                "The lead has just passed to another controller; try again in a moment."
-            )
+            if not marked:
+                raise ForbiddenError("Controllers answer this themselves; only builds are relayed.")
+            if not self._leads():
+                raise NotLeadingError(
+                    "The lead has just passed to another controller; try again in a moment."
+                )
+            return None
+        if not marked or self._leads():
+            return None
         path = request.full_path if request.query_string else request.path
         asked = LeaderRequest(request.method, path, request.content_type or "", request.get_data())
         try:
