@@ -36,9 +36,11 @@ class LiveIndex:
 
     Attributes:
         shared: whether other controllers search and change the same index.
+        behind: whether it may lack vectors until it has been brought level.
     """
 
     shared: bool = False
+    behind: bool = False
     index: Index
 
     def __init__(self, path: Path, identity: str, model_id: str, dimension: int) -> None:

@@ -28,9 +28,6 @@ class MilvusLiveIndex(LiveIndex):
         identity: of the catalogue.
         model_id: whose vectors these are.
         dimension: their length.
-
-    Attributes:
-        behind: whether the server may lack vectors; it is then brought level when it is back.
     """
 
     def __init__(self, server: MilvusServer, identity: str, model_id: str, dimension: int) -> None:

@@ -87,6 +87,8 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
             }
             for question, live in controller.indexes.items()
         ]
+        if controller.leads and any(live.behind for live in controller.indexes.values()):
+            facts["index"]["status"] = "behind"
     except IndexUnavailableError as error:
         status = "unavailable" if status == "unavailable" else "degraded"
         facts["index"] |= {"status": "down", "error": error.message}
