@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from futu.errors import IndexUnavailableError
 from futu.index.base import Floats, Ids, Index
 from futu.index.milvus_server import TIMEOUT_S, MilvusServer
 
@@ -51,6 +53,7 @@ class MilvusIndex(Index):
         self.dimension = dimension
         self.collection = collection
         self._server = server
+        self._making = threading.Lock()
         self._known: tuple[Any, int] = (None, 0)
 
     def __len__(self) -> int:
@@ -179,12 +182,22 @@ class MilvusIndex(Index):
         now = (client, self._server.losses)
         if self._known == now:
             return
-        there = client.has_collection(self.collection, timeout=self._server.probe_timeout_s())
-        self._server.answered()
-        if not there:
-            self._create(client, timeout_s)
-        client.load_collection(self.collection, timeout=timeout_s)
-        self._known = now
+        if not self._making.acquire(timeout=timeout_s):
+            raise IndexUnavailableError(
+                "Milvus is still loading the collection; try again in a moment.",
+                collection=self.collection,
+            )
+        try:
+            if self._known == now:
+                return
+            there = client.has_collection(self.collection, timeout=self._server.probe_timeout_s())
+            self._server.answered()
+            if not there:
+                self._create(client, timeout_s)
+            client.load_collection(self.collection, timeout=timeout_s)
+            self._known = now
+        finally:
+            self._making.release()
 
     def _create(self, client: Any, timeout_s: float) -> None:
         from pymilvus import DataType
