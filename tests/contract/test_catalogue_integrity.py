@@ -55,7 +55,8 @@ def test_counts_follow_every_change(catalogue: Catalogue) -> None:
     with catalogue.write() as db:
         db.execute(text("DELETE FROM images"))
     assert counts_are_right(catalogue)
-    assert catalogue.image_counts() == catalogue.first_images() == {}
+    assert catalogue.image_counts() == {}
+    assert catalogue.first_images() == {}
     assert catalogue.unfinished_datasets() == []
 
 
@@ -121,6 +122,28 @@ def test_writers_on_the_same_rows_do_not_disturb_each_other(
     assert len(everything(catalogue)["vectors"]) == len(numbers)
     assert len(catalogue.searchable_vector_ids(MODEL)) <= len(numbers)
     assert counts_are_right(catalogue)
+    for other in others:
+        other.close()
+
+
+def test_what_a_writer_has_read_stays_so_until_it_commits(
+    catalogue: Catalogue, database_url: str
+) -> None:
+    with catalogue.write() as db:
+        db.execute(text("INSERT INTO facts (name, value) VALUES ('n', '0')"))
+    others = [Catalogue(database_url) for _ in range(3)]
+
+    def count(mine: Catalogue) -> None:
+        for _ in range(20):
+            with mine.write() as db:
+                value = int(db.scalar(text("SELECT value FROM facts WHERE name = 'n'")) or 0)
+                db.execute(text(f"UPDATE facts SET value = '{value + 1}' WHERE name = 'n'"))
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(count, other) for other in others]:
+            done.result()
+    with catalogue.read() as db:
+        assert db.scalar(text("SELECT value FROM facts WHERE name = 'n'")) == "60"
     for other in others:
         other.close()
 
