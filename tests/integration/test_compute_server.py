@@ -275,6 +275,7 @@ def test_server_does_not_end_before_its_warm_up_does(
         begun.wait()
         running.stop()
         until(lambda: [t.name for t in threading.enumerate() if t.name == "keeper"] == [])
+        thread.join(0.5)  # that it does not end has no event
         go_on.set()
         thread.join()
     assert ended_before == [True]
