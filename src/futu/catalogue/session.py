@@ -77,6 +77,8 @@ class Session:
             connection.begin(),
         ):
             yield connection
+            # Once more before it can be seen: who looks again afterwards knows of it.
+            self.changes += 1
         self.changes += 1
 
     def insert_or(self, table: Any) -> Any:

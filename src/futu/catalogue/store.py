@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sqlalchemy import (
     Connection,
     bindparam,
+    case,
     func,
     select,
     update,
@@ -17,6 +18,7 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.datasets import DatasetQueries
+from futu.catalogue.models import ModelQueries, is_served_by, serving_datasets
 from futu.catalogue.records import (
     KnownFile,
     Outcome,
@@ -34,7 +36,7 @@ from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ModelQueries):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
@@ -66,15 +68,28 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
         with self.read() as db:
             return vector_ids_of(db, hashes, model_id)
 
-    def write_files(self, dataset_id: int, files: Sequence[ScannedFile]) -> None:
-        """Insert or update the rows of scanned files; a known content has a known size."""
+    def write_files(
+        self, dataset_id: int, files: Sequence[ScannedFile], model_id: str | None = None
+    ) -> bool:
+        """Insert or update the rows of scanned files; a known content has a known size.
+
+        Args:
+            dataset_id: whose.
+            files: the rows.
+            model_id: the model by whose vectors they were judged ready.
+
+        Returns:
+            False, and nothing is written, when another model serves the dataset by now.
+        """
         if not files:
-            return
+            return True
         statement = self.insert_or(Image)
         kept = ("dataset_id", "path", "added_at")
         given = {"dataset_id": dataset_id, "added_at": now()}
         ready = {f.content_hash for f in files if f.state == READY and f.content_hash is not None}
         with self.write() as db:
+            if model_id is not None and not is_served_by(db, dataset_id, model_id):
+                return False
             sizes = _sizes(db, list(ready))
             rows = []
             for file in files:
@@ -87,6 +102,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
                 ),
                 rows,
             )
+        return True
 
     def fail_file(
         self, dataset_id: int, path: str, content_hash: bytes, code: str, error: str
@@ -118,7 +134,8 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
 
         Args:
             outcomes: each content once.
-            model_id: the model whose vector makes an image searchable.
+            model_id: the model whose vector makes images searchable in datasets that have no
+                model of their own yet.
 
         Returns:
             model_id -> content hash -> vector id, for the vectors given.
@@ -128,7 +145,10 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
             for o in outcomes
             for model, vector in o.vectors.items()
         ]
-        ready = [o for o in outcomes if model_id in o.vectors]
+        by_models: dict[frozenset[str], list[Outcome]] = {}
+        for outcome in outcomes:
+            if outcome.vectors:
+                by_models.setdefault(frozenset(outcome.vectors), []).append(outcome)
         bad = [o for o in outcomes if o.error_code is not None]
         with self.write() as db:
             if rows:
@@ -138,18 +158,19 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
                     ),
                     rows,
                 )
-            if ready:
+            for models, good in by_models.items():
+                now_ready = Image.dataset_id.in_(serving_datasets(db, models, model_id))
                 db.execute(
                     update(Image)
                     .where(Image.content_hash == bindparam("h"), Image.state != MISSING)
                     .values(
-                        state=READY,
-                        error_code=None,
-                        error=None,
+                        state=case((now_ready, READY), else_=Image.state),
+                        error_code=case((now_ready, None), else_=Image.error_code),
+                        error=case((now_ready, None), else_=Image.error),
                         width=bindparam("w"),
                         height=bindparam("v"),
                     ),
-                    [{"h": o.content_hash, "w": o.width, "v": o.height} for o in ready],
+                    [{"h": o.content_hash, "w": o.width, "v": o.height} for o in good],
                 )
             if bad:
                 db.execute(
@@ -166,12 +187,11 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
                         for o in bad
                     ],
                 )
-            models = {model for o in outcomes for model in o.vectors}
             return {
                 model: vector_ids_of(
                     db, [o.content_hash for o in outcomes if model in o.vectors], model
                 )
-                for model in models
+                for model in {row["model_id"] for row in rows}
             }
 
 

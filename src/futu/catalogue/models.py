@@ -1,0 +1,408 @@
+"""What is asked about the models of datasets. A change of one is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+
+from futu.catalogue.records import ModelRecord, Outcome, Pruned, ServedModels
+from futu.catalogue.schema import (
+    FAILED,
+    PENDING,
+    READY,
+    Build,
+    Dataset,
+    DatasetModel,
+    Image,
+    Model,
+    Vector,
+)
+from futu.catalogue.session import Session, chunks
+from futu.errors import InvalidRequestError, NoModelError
+
+_PRUNED_AT_ONCE = 2000
+_FIRST = "similar"
+"""The question whose vector makes an image searchable."""
+
+
+class ModelQueries(Session):
+    """Which model serves a question for a dataset, which is to, and which did before."""
+
+    def served(self, dataset_id: int | None = None) -> dict[int, dict[str, ServedModels]]:
+        """Dataset id -> question -> its models; questions never indexed are left out."""
+        query = select(DatasetModel.__table__)
+        if dataset_id is not None:
+            query = query.where(DatasetModel.dataset_id == dataset_id)
+        with self.read() as db:
+            known = {row[0]: ModelRecord(*row) for row in db.execute(select(*_model_columns()))}
+            rows = db.execute(query).mappings().all()
+        found: dict[int, dict[str, ServedModels]] = {}
+        for row in rows:
+            coming, former = (known.get(row[name]) for name in ("coming_id", "former_id"))
+            models = ServedModels(known[row["serving_id"]], coming, former)
+            found.setdefault(row["dataset_id"], {})[row["question"]] = models
+        return found
+
+    def stored_models(self) -> dict[str, ModelRecord]:
+        """By model_id, every model that a dataset has or had."""
+        with self.read() as db:
+            return {row[0]: ModelRecord(*row) for row in db.execute(select(*_model_columns()))}
+
+    def answering(self, question: str, default_id: str) -> dict[int, str]:
+        """Dataset id -> the model that serves a question, where an image has its vector.
+
+        Args:
+            question: which.
+            default_id: the model of datasets that have none yet.
+        """
+        serving = func.coalesce(DatasetModel.serving_id, default_id)
+        one = (
+            select(Image.id)
+            .join(Vector, Vector.content_hash == Image.content_hash)
+            .where(Image.dataset_id == Dataset.id, Image.state == READY)
+            .where(Vector.model_id == serving)
+        )
+        this = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == question)
+        query = select(Dataset.id, serving).outerjoin(DatasetModel, this).where(one.exists())
+        with self.read() as db:
+            return {row[0]: row[1] for row in db.execute(query)}
+
+    def lacking(self, dataset_id: int, model_id: str) -> int:
+        """How many searchable images of a dataset have no vector of this model."""
+        query = select(func.count()).select_from(_without(dataset_id, model_id).subquery())
+        with self.read() as db:
+            return int(db.scalar(query) or 0)
+
+    def failed_for_want(self) -> set[int]:
+        """Ids of the datasets with files that failed for want of a server with the model."""
+        this = (Image.state == FAILED) & (Image.error_code == NoModelError.code)
+        with self.read() as db:
+            return {row[0] for row in db.execute(select(Image.dataset_id).where(this).distinct())}
+
+    # --- changed ---------------------------------------------------------------------------
+
+    def serve_by_default(self, dataset_id: int, models: Collection[ModelRecord]) -> None:
+        """Let these models serve a dataset for those of their questions that have none yet."""
+        with self.write() as db:
+            for model in models:
+                self._learn(db, model)
+                db.execute(
+                    self.insert_or(DatasetModel)
+                    .values(
+                        dataset_id=dataset_id, question=model.question, serving_id=model.model_id
+                    )
+                    .on_conflict_do_nothing()
+                )
+
+    def choose_model(self, dataset_id: int, model: ModelRecord) -> bool:
+        """Let a model answer its question for a dataset, as soon as its vectors are complete.
+
+        Where the model that serves now has no vectors there is nothing to keep, and this one
+        serves at once. The one that serves already: a change to another is dropped.
+
+        Returns:
+            Whether another model serves now.
+        """
+        with self.write() as db:
+            self._learn(db, model)
+            row = _row(db, dataset_id, model.question)
+            if row is None:
+                db.execute(
+                    insert(DatasetModel).values(
+                        dataset_id=dataset_id, question=model.question, serving_id=model.model_id
+                    )
+                )
+                return True
+            if row["serving_id"] == model.model_id:
+                _set(db, dataset_id, model.question, coming_id=None)
+                return False
+            if _has_vectors(db, dataset_id, row["serving_id"]):
+                _set(db, dataset_id, model.question, coming_id=model.model_id)
+                return False
+            _set(db, dataset_id, model.question, serving_id=model.model_id, coming_id=None)
+            if model.question == _FIRST:
+                _wait(db, dataset_id, model.model_id)
+            return True
+
+    def swap_models(
+        self, dataset_id: int, question: str, coming_id: str, refused: Mapping[bytes, Outcome]
+    ) -> int:
+        """Let the coming model serve, in one step, if every image that can have its vector has.
+
+        Args:
+            dataset_id: whose.
+            question: for which.
+            coming_id: the model that was built; another one coming by now is left alone.
+            refused: contents of which the model makes nothing. For ``similar`` their images fail.
+
+        Returns:
+            How many images hold it up; 0: it serves, or is not coming any more.
+        """
+        with self.write() as db:
+            row = _row(db, dataset_id, question)
+            if row is None or row["coming_id"] != coming_id:
+                return 0
+            found = db.execute(_without(dataset_id, coming_id))
+            without = [bytes(content or b"") for _, content in found]
+            if held_up := sum(content not in refused for content in without):
+                return held_up
+            if question == _FIRST:
+                for content in set(without):
+                    _fail(db, dataset_id, refused[content])
+            _set(
+                db,
+                dataset_id,
+                question,
+                serving_id=coming_id,
+                coming_id=None,
+                former_id=row["serving_id"],
+            )
+            return 0
+
+    def drop_coming(self, dataset_id: int, question: str) -> ModelRecord | None:
+        """Drop a change of models that is not complete; the model that was coming, if any."""
+        with self.write() as db:
+            row = _row(db, dataset_id, question)
+            if row is None or row["coming_id"] is None:
+                return None
+            _set(db, dataset_id, question, coming_id=None)
+            this = Model.model_id == row["coming_id"]
+            return ModelRecord(*db.execute(select(*_model_columns()).where(this)).one())
+
+    def serve_former(self, dataset_id: int, question: str) -> int:
+        """Let the former model serve again, in one step; the two change places.
+
+        Returns:
+            How many images have no vector of it. For ``similar`` they wait for it.
+
+        Raises:
+            InvalidRequestError: there is no former model.
+        """
+        with self.write() as db:
+            row = _row(db, dataset_id, question)
+            if row is None or row["former_id"] is None:
+                raise InvalidRequestError(
+                    f"No former model of this dataset for {question!r} is kept: it was never "
+                    "changed, or the former vectors were pruned. Choose a model by its name: "
+                    "futu models use DATASET MODEL.",
+                    question=question,
+                )
+            former_id = row["former_id"]
+            _set(
+                db,
+                dataset_id,
+                question,
+                serving_id=former_id,
+                coming_id=None,
+                former_id=row["serving_id"],
+            )
+            if question == _FIRST:
+                return _wait(db, dataset_id, former_id)
+            without = _without(dataset_id, former_id).subquery()
+            return int(db.scalar(select(func.count()).select_from(without)) or 0)
+
+    def prune(self, dataset_ids: Collection[int]) -> Pruned:
+        """Forget the former models of datasets, and remove vectors that no dataset keeps.
+
+        In pieces: one that is interrupted is completed by the next. Images of other datasets
+        keep theirs.
+        """
+        with self.write() as db:
+            for chunk in chunks(list(dataset_ids)):
+                this = DatasetModel.dataset_id.in_(chunk)
+                db.execute(update(DatasetModel).where(this).values(former_id=None))
+        with self.read() as db:
+            model_ids = [row[0] for row in db.execute(select(Vector.model_id).distinct())]
+        vectors = size_bytes = 0
+        gone: list[str] = []
+        for model_id in model_ids:
+            last: bytes | None = b""
+            while last is not None:
+                with self.write() as db:
+                    removed, bytes_, last = _prune_piece(db, model_id, last)
+                vectors, size_bytes = vectors + removed, size_bytes + bytes_
+            with self.read() as db:
+                if not db.scalar(select(exists().where(Vector.model_id == model_id))):
+                    gone.append(model_id)
+        return Pruned(vectors, size_bytes, tuple(gone))
+
+    # --- from before datasets had models of their own ----------------------------------------
+
+    def adopt_models(
+        self, known: Mapping[str, ModelRecord], defaults: Mapping[str, ModelRecord]
+    ) -> None:
+        """Let datasets that were indexed before that be served by what most of their images have.
+
+        Args:
+            known: model_id -> the models there are now.
+            defaults: question -> model, where nothing is found.
+        """
+        ready = exists().where(Image.dataset_id == Dataset.id, Image.state == READY)
+        with self.read() as db:
+            datasets = db.execute(select(Dataset.id, Dataset.questions).where(ready)).all()
+            chosen = {tuple(row) for row in db.execute(_chosen_questions())}
+        for dataset_id, questions in datasets:
+            open_ = [q for q in questions if (dataset_id, q) not in chosen]
+            if open_:
+                self._adopt(dataset_id, open_, known, defaults)
+
+    def _adopt(
+        self,
+        dataset_id: int,
+        questions: Sequence[str],
+        known: Mapping[str, ModelRecord],
+        defaults: Mapping[str, ModelRecord],
+    ) -> None:
+        most_first = (
+            select(Vector.model_id, func.max(func.length(Vector.data)))
+            .join(Image, Image.content_hash == Vector.content_hash)
+            .where(Image.dataset_id == dataset_id, Image.state == READY)
+            .group_by(Vector.model_id)
+            .order_by(func.count().desc())
+        )
+        built = select(Build.model_id).where(Build.dataset_id == dataset_id).distinct()
+        of_name = {model.name: model.question for model in known.values()}
+        with self.write() as db:
+            similar = {row[0] for row in db.execute(built)}
+            for model_id, size_bytes in db.execute(most_first).all():
+                name = model_id.rpartition("-")[0]
+                question = _FIRST if model_id in similar else of_name.get(name, "copy")
+                guess = ModelRecord(model_id, name, question, size_bytes // 2)
+                self._adopt_one(db, dataset_id, questions, known.get(model_id, guess))
+            for question in questions:
+                self._adopt_one(db, dataset_id, questions, defaults[question])
+            if _FIRST in questions:
+                row = _row(db, dataset_id, _FIRST)
+                assert row is not None  # noqa: S101 - written above
+                _wait(db, dataset_id, row["serving_id"])
+
+    def _adopt_one(
+        self, db: Connection, dataset_id: int, questions: Sequence[str], model: ModelRecord
+    ) -> None:
+        if model.question in questions:
+            self._learn(db, model)
+            values = {"question": model.question, "serving_id": model.model_id}
+            db.execute(
+                self.insert_or(DatasetModel)
+                .values(dataset_id=dataset_id, **values)
+                .on_conflict_do_nothing()
+            )
+
+    def _learn(self, db: Connection, model: ModelRecord) -> None:
+        facts = {"name": model.name, "question": model.question, "dimension": model.dimension}
+        db.execute(
+            self.insert_or(Model).values(model_id=model.model_id, **facts).on_conflict_do_nothing()
+        )
+
+
+def serving_datasets(db: Connection, model_ids: Collection[str], default_id: str) -> list[int]:
+    """Ids of the datasets whose images become searchable by a vector of one of these models.
+
+    Args:
+        db: the transaction.
+        model_ids: the models.
+        default_id: the model of datasets that have none yet.
+    """
+    this = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == _FIRST)
+    serving = func.coalesce(DatasetModel.serving_id, default_id)
+    query = select(Dataset.id).outerjoin(DatasetModel, this).where(serving.in_(model_ids))
+    return [row[0] for row in db.execute(query)]
+
+
+def is_served_by(db: Connection, dataset_id: int, model_id: str) -> bool:
+    """Whether this model makes images of a dataset searchable; so do all where none is chosen."""
+    row = _row(db, dataset_id, _FIRST)
+    return row is None or bool(row["serving_id"] == model_id)
+
+
+def _model_columns() -> tuple[Any, ...]:
+    return Model.model_id, Model.name, Model.question, Model.dimension
+
+
+def _chosen_questions() -> Any:
+    return select(DatasetModel.dataset_id, DatasetModel.question)
+
+
+def _row(db: Connection, dataset_id: int, question: str) -> Any:
+    this = (DatasetModel.dataset_id == dataset_id) & (DatasetModel.question == question)
+    return db.execute(select(DatasetModel.__table__).where(this)).mappings().first()
+
+
+def _set(db: Connection, dataset_id: int, question: str, **values: str | None) -> None:
+    this = (DatasetModel.dataset_id == dataset_id) & (DatasetModel.question == question)
+    db.execute(update(DatasetModel).where(this).values(**values))
+
+
+def _without(dataset_id: int, model_id: str) -> Any:
+    """Id and content of the searchable images of a dataset that have no vector of a model."""
+    vector = (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id)
+    return (
+        select(Image.id, Image.content_hash)
+        .outerjoin(Vector, vector)
+        .where(Image.dataset_id == dataset_id, Image.state == READY, Vector.id.is_(None))
+    )
+
+
+def _has_vectors(db: Connection, dataset_id: int, model_id: str) -> bool:
+    one = (
+        select(Image.id)
+        .join(Vector, Vector.content_hash == Image.content_hash)
+        .where(Image.dataset_id == dataset_id, Image.state == READY, Vector.model_id == model_id)
+    )
+    return bool(db.scalar(select(one.exists())))
+
+
+def _wait(db: Connection, dataset_id: int, model_id: str) -> int:
+    """Let the searchable images of a dataset that have no vector of a model wait for it."""
+    vector = exists().where(
+        Vector.content_hash == Image.content_hash, Vector.model_id == model_id
+    )
+    this = (Image.dataset_id == dataset_id) & (Image.state == READY)
+    return db.execute(update(Image).where(this, ~vector).values(state=PENDING)).rowcount
+
+
+def _fail(db: Connection, dataset_id: int, outcome: Outcome) -> None:
+    this = (Image.dataset_id == dataset_id) & (Image.content_hash == outcome.content_hash)
+    refused = {"state": outcome.state, "error_code": outcome.error_code, "error": outcome.error}
+    db.execute(update(Image).where(this, Image.state == READY).values(**refused))
+
+
+def _prune_piece(db: Connection, model_id: str, after: bytes) -> tuple[int, int, bytes | None]:
+    """Remove vectors of a model that no dataset keeps, from the contents after one.
+
+    Returns:
+        How many, how many bytes, and the last content looked at; None at the end.
+    """
+    rows = db.execute(
+        select(Vector.id, Vector.content_hash, func.length(Vector.data))
+        .where(Vector.model_id == model_id, Vector.content_hash > after)
+        .order_by(Vector.content_hash)
+        .limit(_PRUNED_AT_ONCE)
+    ).all()
+    if not rows:
+        return 0, 0, None
+    keeps = or_(
+        DatasetModel.serving_id == model_id,
+        DatasetModel.coming_id == model_id,
+        DatasetModel.former_id == model_id,
+    )
+    keepers = [row[0] for row in db.execute(select(DatasetModel.dataset_id).where(keeps))]
+    kept: set[bytes] = set()
+    owned: set[bytes] = set()
+    if keepers:
+        for chunk in chunks([row[1] for row in rows]):
+            owners = select(Image.content_hash, Image.dataset_id).where(
+                Image.content_hash.in_(chunk)
+            )
+            for content, dataset_id in db.execute(owners):
+                owned.add(bytes(content))
+                if dataset_id in keepers:
+                    kept.add(bytes(content))
+        # A content that no file has may come back to a dataset that keeps the model.
+        kept |= {bytes(row[1]) for row in rows} - owned
+    gone = [row for row in rows if bytes(row[1]) not in kept]
+    for piece in chunks([row[0] for row in gone]):
+        db.execute(delete(Vector).where(Vector.id.in_(piece)))
+    return len(gone), sum(row[2] for row in gone), bytes(rows[-1][1])
