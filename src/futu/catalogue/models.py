@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
@@ -28,7 +30,24 @@ _FIRST = "similar"
 
 
 class ModelQueries(Session):
-    """Which model serves a question for a dataset, which is to, and which did before."""
+    """Which model serves a question for a dataset, which is to, and which did before.
+
+    Attributes:
+        model_changes: another number before and after each change of a model that serves; who
+            finds the same number before and after a look has seen one state.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._numbers = itertools.count(1)
+        self.model_changes = 0
+        super().__init__(url)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        with self.write() as db:
+            yield db
+            self.model_changes = next(self._numbers)
+        self.model_changes = next(self._numbers)
 
     def served(self, dataset_id: int | None = None) -> dict[int, dict[str, ServedModels]]:
         """Dataset id -> question -> its models; questions never indexed are left out."""
@@ -81,11 +100,20 @@ class ModelQueries(Session):
         with self.read() as db:
             return {row[0] for row in db.execute(select(Image.dataset_id).where(this).distinct())}
 
+    def fail_for_want(self, dataset_id: int, contents: Sequence[bytes], error: str) -> None:
+        """Files with these contents wait no longer: no compute server has the model."""
+        waits = (Image.state == PENDING) | (Image.error_code == NoModelError.code)
+        this = (Image.dataset_id == dataset_id) & waits
+        failed = {"state": FAILED, "error_code": NoModelError.code, "error": error}
+        for chunk in chunks(contents):
+            with self.write() as db:
+                db.execute(update(Image).where(this, Image.content_hash.in_(chunk)).values(**failed))
+
     # --- changed ---------------------------------------------------------------------------
 
     def serve_by_default(self, dataset_id: int, models: Collection[ModelRecord]) -> None:
         """Let these models serve a dataset for those of their questions that have none yet."""
-        with self.write() as db:
+        with self._changing() as db:
             for model in models:
                 self._learn(db, model)
                 db.execute(
@@ -105,7 +133,7 @@ class ModelQueries(Session):
         Returns:
             Whether another model serves now.
         """
-        with self.write() as db:
+        with self._changing() as db:
             self._learn(db, model)
             row = _row(db, dataset_id, model.question)
             if row is None:
@@ -140,7 +168,7 @@ class ModelQueries(Session):
         Returns:
             How many images hold it up; 0: it serves, or is not coming any more.
         """
-        with self.write() as db:
+        with self._changing() as db:
             row = _row(db, dataset_id, question)
             if row is None or row["coming_id"] != coming_id:
                 return 0
@@ -163,7 +191,7 @@ class ModelQueries(Session):
 
     def drop_coming(self, dataset_id: int, question: str) -> ModelRecord | None:
         """Drop a change of models that is not complete; the model that was coming, if any."""
-        with self.write() as db:
+        with self._changing() as db:
             row = _row(db, dataset_id, question)
             if row is None or row["coming_id"] is None:
                 return None
@@ -180,7 +208,7 @@ class ModelQueries(Session):
         Raises:
             InvalidRequestError: there is no former model.
         """
-        with self.write() as db:
+        with self._changing() as db:
             row = _row(db, dataset_id, question)
             if row is None or row["former_id"] is None:
                 raise InvalidRequestError(
@@ -209,7 +237,7 @@ class ModelQueries(Session):
         In pieces: one that is interrupted is completed by the next. Images of other datasets
         keep theirs.
         """
-        with self.write() as db:
+        with self._changing() as db:
             for chunk in chunks(list(dataset_ids)):
                 this = DatasetModel.dataset_id.in_(chunk)
                 db.execute(update(DatasetModel).where(this).values(former_id=None))
@@ -264,7 +292,7 @@ class ModelQueries(Session):
         )
         built = select(Build.model_id).where(Build.dataset_id == dataset_id).distinct()
         of_name = {model.name: model.question for model in known.values()}
-        with self.write() as db:
+        with self._changing() as db:
             similar = {row[0] for row in db.execute(built)}
             for model_id, size_bytes in db.execute(most_first).all():
                 name = model_id.rpartition("-")[0]

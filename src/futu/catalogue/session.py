@@ -71,15 +71,15 @@ class Session:
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction, alone among writers; committed at the end of the block."""
-        with (
-            self._lock,
-            self._engine.connect().execution_options(futu_writes=True) as connection,
-            connection.begin(),
-        ):
-            yield connection
-            # Once more before it can be seen: who looks again afterwards knows of it.
+        with self._lock:
+            with (
+                self._engine.connect().execution_options(futu_writes=True) as connection,
+                connection.begin(),
+            ):
+                yield connection
+                # Before it can be seen, too: who compares before and after a look knows of it.
+                self.changes += 1
             self.changes += 1
-        self.changes += 1
 
     def insert_or(self, table: Any) -> Any:
         """An INSERT that knows ON CONFLICT, which both our databases have and SQL has not."""

@@ -39,13 +39,18 @@ class Collector:
     """Takes finished library jobs off Redis. Every step may be repeated without harm."""
 
     def __init__(
-        self, catalogue: Catalogue, queue: JobQueue, ingest: Ingest, indexes: LiveIndexes
+        self,
+        catalogue: Catalogue,
+        queue: JobQueue,
+        ingest: Ingest,
+        indexes: LiveIndexes,
+        default_id: str,
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
         self._ingest = ingest
         self._indexes = indexes
-        self._first = indexes["similar"].model_id
+        self._default_id = default_id
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
@@ -113,7 +118,7 @@ class Collector:
             if any(outcome.error == _WRONG_ANSWER.message for outcome in outcomes):
                 log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
             self._store(outcomes)
-            if sent is not None and self._first not in sent.job.model_ids:
+            if sent is not None:
                 came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
                 build.bounces = 0 if any(came) else build.bounces + bool(came)
             for outcome in outcomes:
@@ -124,13 +129,15 @@ class Collector:
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, self._first)
+            ids = self._catalogue.record(outcomes, self._default_id)
             for model_id, of_content in ids.items():
                 good = [o for o in outcomes if model_id in o.vectors]
-                self._indexes.of_model[model_id].add(
-                    np.array([of_content[o.content_hash] for o in good], np.int64),
-                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good]),
-                )
+                live = self._indexes.of_model.get(model_id)
+                if live is not None:  # else it has gone out of use since the vectors were judged
+                    live.add(
+                        np.array([of_content[o.content_hash] for o in good], np.int64),
+                        np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good]),
+                    )
 
     def _vectors(self, result: JobResult) -> list[Outcome]:
         """The vectors of a result, by the content they were computed from."""
@@ -146,21 +153,21 @@ class Collector:
         contents, error = job.contents(), result.error
         if error is None:
             if len(result.items) == len(contents):
-                return [
-                    self._wanted(job, self._outcome(content, item, job.model_ids))
+                outcomes = [
+                    self._outcome(content, item, job.model_ids)
                     for content, item in zip(contents, result.items)
                 ]
+                # A server that has none of the models says so for the whole job.
+                return [
+                    outcome
+                    if outcome.vectors or outcome.error_code is not None
+                    else _failed(outcome.content_hash, _WRONG_ANSWER)
+                    for outcome in outcomes
+                ]
             error = _WRONG_ANSWER
-        if error.code == NoModelError.code and self._first not in job.model_ids:
+        if error.code == NoModelError.code:
             return [Outcome(content) for content in contents]
         return [_failed(content, error) for content in contents]
-
-    def _wanted(self, job: Job, outcome: Outcome) -> Outcome:
-        """An outcome as it is, unless it is of no use: every server has to have the first model."""
-        good = outcome.error_code is not None or self._first in outcome.vectors
-        if good or self._first not in job.model_ids:
-            return outcome
-        return _failed(outcome.content_hash, _WRONG_ANSWER)
 
     def _outcome(self, wanted: bytes, result: ItemResult, model_ids: Collection[str]) -> Outcome:
         """What became of a content under some of these models."""

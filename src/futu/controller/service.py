@@ -19,6 +19,8 @@ from futu.controller.access import load_token
 from futu.controller.collector import Collector
 from futu.controller.ingest import Ingest
 from futu.controller.search import Search
+from futu.controller.serving import Serving
+from futu.controller.switch import Switch
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
@@ -45,8 +47,9 @@ class Controller:
             is no such model as the settings choose.
 
     Attributes:
-        models: question -> the model that answers it.
-        indexes: question -> the index of its model's vectors.
+        models: question -> the model of datasets that have not been indexed for it.
+        serving: which models the others have.
+        indexes: of the models in use.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,11 +66,8 @@ class Controller:
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self.catalogue = Catalogue(sqlite_url(settings.data_dir / "catalogue.db"))
-        self.indexes = LiveIndexes(
-            settings.data_dir / "index",
-            self.catalogue.identity,
-            {q: (model.model_id, model.dimension) for q, model in self.models.items()},
-        )
+        self.serving = Serving(self.catalogue, self.models, settings.models_dir)
+        self.indexes = LiveIndexes(settings.data_dir / "index", self.catalogue.identity)
         self.queue = JobQueue(
             settings.redis_address,
             lease_s=settings.lease_s,
@@ -81,11 +81,18 @@ class Controller:
             self.roots,
             self.indexes,
             self.limits,
-            names={q: model.name for q, model in self.models.items()},
+            serving=self.serving,
             batch_size=settings.batch_size,
         )
-        self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
-        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.collector = Collector(
+            self.catalogue,
+            self.queue,
+            self.ingest,
+            self.indexes,
+            self.models["similar"].model_id,
+        )
+        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.serving)
+        self.switch = Switch(self.catalogue, self.ingest, self.indexes, self.serving)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -109,8 +116,8 @@ class Controller:
 
     def start(self) -> None:
         """Load the index, bring it level with the catalogue, take up what was left undone."""
-        self.indexes.load()
-        self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
+        self.serving.adopt()
+        self.ingest.use_indexes()
         self.discover()
         self.collector.start()
         self.ingest.resume()
