@@ -7,14 +7,23 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    String,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
-from futu.catalogue.records import ModelRecord, Outcome, Pruned, ServedModels
+from futu.catalogue.records import ModelRecord, Outcome, ServedModels
 from futu.catalogue.schema import (
     FAILED,
     PENDING,
     READY,
-    Build,
     Dataset,
     DatasetModel,
     Image,
@@ -24,8 +33,7 @@ from futu.catalogue.schema import (
 from futu.catalogue.session import Session, chunks
 from futu.errors import InvalidRequestError, NoModelError
 
-_PRUNED_AT_ONCE = 2000
-_FIRST = "similar"
+FIRST = "similar"
 """The question whose vector makes an image searchable."""
 
 
@@ -43,7 +51,8 @@ class ModelQueries(Session):
         super().__init__(url)
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[Connection]:
+    def changing_models(self) -> Iterator[Connection]:
+        """A transaction that changes which models serve; see ``write`` and ``model_changes``."""
         with self.write() as db:
             yield db
             self.model_changes = next(self._numbers)
@@ -70,7 +79,7 @@ class ModelQueries(Session):
             return {row[0]: ModelRecord(*row) for row in db.execute(select(*_model_columns()))}
 
     def answering(self, question: str, default_id: str) -> dict[int, str]:
-        """Dataset id -> the model that serves a question, where an image has its vector.
+        """Dataset id -> the model that serves a question it answers, where an image has its vector.
 
         Args:
             question: which.
@@ -84,7 +93,8 @@ class ModelQueries(Session):
             .where(Vector.model_id == serving)
         )
         this = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == question)
-        query = select(Dataset.id, serving).outerjoin(DatasetModel, this).where(one.exists())
+        asked = type_coerce(Dataset.questions, String).contains(question)
+        query = select(Dataset.id, serving).outerjoin(DatasetModel, this).where(asked, one.exists())
         with self.read() as db:
             return {row[0]: row[1] for row in db.execute(query)}
 
@@ -107,15 +117,17 @@ class ModelQueries(Session):
         failed = {"state": FAILED, "error_code": NoModelError.code, "error": error}
         for chunk in chunks(contents):
             with self.write() as db:
-                db.execute(update(Image).where(this, Image.content_hash.in_(chunk)).values(**failed))
+                db.execute(
+                    update(Image).where(this, Image.content_hash.in_(chunk)).values(**failed)
+                )
 
     # --- changed ---------------------------------------------------------------------------
 
     def serve_by_default(self, dataset_id: int, models: Collection[ModelRecord]) -> None:
         """Let these models serve a dataset for those of their questions that have none yet."""
-        with self._changing() as db:
+        with self.changing_models() as db:
             for model in models:
-                self._learn(db, model)
+                self.learn_model(db, model)
                 db.execute(
                     self.insert_or(DatasetModel)
                     .values(
@@ -133,9 +145,9 @@ class ModelQueries(Session):
         Returns:
             Whether another model serves now.
         """
-        with self._changing() as db:
-            self._learn(db, model)
-            row = _row(db, dataset_id, model.question)
+        with self.changing_models() as db:
+            self.learn_model(db, model)
+            row = row_of(db, dataset_id, model.question)
             if row is None:
                 db.execute(
                     insert(DatasetModel).values(
@@ -150,8 +162,8 @@ class ModelQueries(Session):
                 _set(db, dataset_id, model.question, coming_id=model.model_id)
                 return False
             _set(db, dataset_id, model.question, serving_id=model.model_id, coming_id=None)
-            if model.question == _FIRST:
-                _wait(db, dataset_id, model.model_id)
+            if model.question == FIRST:
+                let_wait(db, dataset_id, model.model_id)
             return True
 
     def swap_models(
@@ -168,15 +180,15 @@ class ModelQueries(Session):
         Returns:
             How many images hold it up; 0: it serves, or is not coming any more.
         """
-        with self._changing() as db:
-            row = _row(db, dataset_id, question)
+        with self.changing_models() as db:
+            row = row_of(db, dataset_id, question)
             if row is None or row["coming_id"] != coming_id:
                 return 0
             found = db.execute(_without(dataset_id, coming_id))
             without = [bytes(content or b"") for _, content in found]
             if held_up := sum(content not in refused for content in without):
                 return held_up
-            if question == _FIRST:
+            if question == FIRST:
                 for content in set(without):
                     _fail(db, dataset_id, refused[content])
             _set(
@@ -191,8 +203,8 @@ class ModelQueries(Session):
 
     def drop_coming(self, dataset_id: int, question: str) -> ModelRecord | None:
         """Drop a change of models that is not complete; the model that was coming, if any."""
-        with self._changing() as db:
-            row = _row(db, dataset_id, question)
+        with self.changing_models() as db:
+            row = row_of(db, dataset_id, question)
             if row is None or row["coming_id"] is None:
                 return None
             _set(db, dataset_id, question, coming_id=None)
@@ -208,8 +220,8 @@ class ModelQueries(Session):
         Raises:
             InvalidRequestError: there is no former model.
         """
-        with self._changing() as db:
-            row = _row(db, dataset_id, question)
+        with self.changing_models() as db:
+            row = row_of(db, dataset_id, question)
             if row is None or row["former_id"] is None:
                 raise InvalidRequestError(
                     f"No former model of this dataset for {question!r} is kept: it was never "
@@ -226,122 +238,37 @@ class ModelQueries(Session):
                 coming_id=None,
                 former_id=row["serving_id"],
             )
-            if question == _FIRST:
-                return _wait(db, dataset_id, former_id)
+            if question == FIRST:
+                return let_wait(db, dataset_id, former_id)
             without = _without(dataset_id, former_id).subquery()
             return int(db.scalar(select(func.count()).select_from(without)) or 0)
 
-    def prune(self, dataset_ids: Collection[int]) -> Pruned:
-        """Forget the former models of datasets, and remove vectors that no dataset keeps.
-
-        In pieces: one that is interrupted is completed by the next. Images of other datasets
-        keep theirs.
-        """
-        with self._changing() as db:
-            for chunk in chunks(list(dataset_ids)):
-                this = DatasetModel.dataset_id.in_(chunk)
-                db.execute(update(DatasetModel).where(this).values(former_id=None))
-        with self.read() as db:
-            model_ids = [row[0] for row in db.execute(select(Vector.model_id).distinct())]
-        vectors = size_bytes = 0
-        gone: list[str] = []
-        for model_id in model_ids:
-            last: bytes | None = b""
-            while last is not None:
-                with self.write() as db:
-                    removed, bytes_, last = _prune_piece(db, model_id, last)
-                vectors, size_bytes = vectors + removed, size_bytes + bytes_
-            with self.read() as db:
-                if not db.scalar(select(exists().where(Vector.model_id == model_id))):
-                    gone.append(model_id)
-        return Pruned(vectors, size_bytes, tuple(gone))
-
-    # --- from before datasets had models of their own ----------------------------------------
-
-    def adopt_models(
-        self, known: Mapping[str, ModelRecord], defaults: Mapping[str, ModelRecord]
-    ) -> None:
-        """Let datasets that were indexed before that be served by what most of their images have.
-
-        Args:
-            known: model_id -> the models there are now.
-            defaults: question -> model, where nothing is found.
-        """
-        ready = exists().where(Image.dataset_id == Dataset.id, Image.state == READY)
-        with self.read() as db:
-            datasets = db.execute(select(Dataset.id, Dataset.questions).where(ready)).all()
-            chosen = {tuple(row) for row in db.execute(_chosen_questions())}
-        for dataset_id, questions in datasets:
-            open_ = [q for q in questions if (dataset_id, q) not in chosen]
-            if open_:
-                self._adopt(dataset_id, open_, known, defaults)
-
-    def _adopt(
-        self,
-        dataset_id: int,
-        questions: Sequence[str],
-        known: Mapping[str, ModelRecord],
-        defaults: Mapping[str, ModelRecord],
-    ) -> None:
-        most_first = (
-            select(Vector.model_id, func.max(func.length(Vector.data)))
-            .join(Image, Image.content_hash == Vector.content_hash)
-            .where(Image.dataset_id == dataset_id, Image.state == READY)
-            .group_by(Vector.model_id)
-            .order_by(func.count().desc())
-        )
-        built = select(Build.model_id).where(Build.dataset_id == dataset_id).distinct()
-        of_name = {model.name: model.question for model in known.values()}
-        with self._changing() as db:
-            similar = {row[0] for row in db.execute(built)}
-            for model_id, size_bytes in db.execute(most_first).all():
-                name = model_id.rpartition("-")[0]
-                question = _FIRST if model_id in similar else of_name.get(name, "copy")
-                guess = ModelRecord(model_id, name, question, size_bytes // 2)
-                self._adopt_one(db, dataset_id, questions, known.get(model_id, guess))
-            for question in questions:
-                self._adopt_one(db, dataset_id, questions, defaults[question])
-            if _FIRST in questions:
-                row = _row(db, dataset_id, _FIRST)
-                assert row is not None  # noqa: S101 - written above
-                _wait(db, dataset_id, row["serving_id"])
-
-    def _adopt_one(
-        self, db: Connection, dataset_id: int, questions: Sequence[str], model: ModelRecord
-    ) -> None:
-        if model.question in questions:
-            self._learn(db, model)
-            values = {"question": model.question, "serving_id": model.model_id}
-            db.execute(
-                self.insert_or(DatasetModel)
-                .values(dataset_id=dataset_id, **values)
-                .on_conflict_do_nothing()
-            )
-
-    def _learn(self, db: Connection, model: ModelRecord) -> None:
+    def learn_model(self, db: Connection, model: ModelRecord) -> None:
+        """Let a model be named by rows of datasets."""
         facts = {"name": model.name, "question": model.question, "dimension": model.dimension}
         db.execute(
             self.insert_or(Model).values(model_id=model.model_id, **facts).on_conflict_do_nothing()
         )
 
 
-def serving_datasets(db: Connection, model_ids: Collection[str], default_id: str) -> list[int]:
-    """Ids of the datasets whose images become searchable by a vector of one of these models.
+def made_searchable(model_ids: Collection[str], default_id: str) -> Any:
+    """Whether an image is searchable when it has a vector of one of these models, as SQL.
 
     Args:
-        db: the transaction.
-        model_ids: the models.
+        model_ids: the models, not many.
         default_id: the model of datasets that have none yet.
     """
-    this = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == _FIRST)
-    serving = func.coalesce(DatasetModel.serving_id, default_id)
-    query = select(Dataset.id).outerjoin(DatasetModel, this).where(serving.in_(model_ids))
-    return [row[0] for row in db.execute(query)]
+    serving = (
+        select(DatasetModel.serving_id)
+        .where(DatasetModel.dataset_id == Image.dataset_id, DatasetModel.question == FIRST)
+        .scalar_subquery()
+    )
+    return or_(*(func.coalesce(serving, default_id) == model_id for model_id in model_ids))
 
 
 def is_served_by(db: Connection, dataset_id: int, model_id: str) -> bool:
     """Whether this model makes images of a dataset searchable; so do all where none is chosen."""
-    row = _row(db, dataset_id, _FIRST)
+    row = row_of(db, dataset_id, FIRST)
     return row is None or bool(row["serving_id"] == model_id)
 
 
@@ -349,11 +276,8 @@ def _model_columns() -> tuple[Any, ...]:
     return Model.model_id, Model.name, Model.question, Model.dimension
 
 
-def _chosen_questions() -> Any:
-    return select(DatasetModel.dataset_id, DatasetModel.question)
-
-
-def _row(db: Connection, dataset_id: int, question: str) -> Any:
+def row_of(db: Connection, dataset_id: int, question: str) -> Any:
+    """The models of a dataset for a question; None: it has none yet."""
     this = (DatasetModel.dataset_id == dataset_id) & (DatasetModel.question == question)
     return db.execute(select(DatasetModel.__table__).where(this)).mappings().first()
 
@@ -382,11 +306,9 @@ def _has_vectors(db: Connection, dataset_id: int, model_id: str) -> bool:
     return bool(db.scalar(select(one.exists())))
 
 
-def _wait(db: Connection, dataset_id: int, model_id: str) -> int:
+def let_wait(db: Connection, dataset_id: int, model_id: str) -> int:
     """Let the searchable images of a dataset that have no vector of a model wait for it."""
-    vector = exists().where(
-        Vector.content_hash == Image.content_hash, Vector.model_id == model_id
-    )
+    vector = exists().where(Vector.content_hash == Image.content_hash, Vector.model_id == model_id)
     this = (Image.dataset_id == dataset_id) & (Image.state == READY)
     return db.execute(update(Image).where(this, ~vector).values(state=PENDING)).rowcount
 
@@ -395,42 +317,3 @@ def _fail(db: Connection, dataset_id: int, outcome: Outcome) -> None:
     this = (Image.dataset_id == dataset_id) & (Image.content_hash == outcome.content_hash)
     refused = {"state": outcome.state, "error_code": outcome.error_code, "error": outcome.error}
     db.execute(update(Image).where(this, Image.state == READY).values(**refused))
-
-
-def _prune_piece(db: Connection, model_id: str, after: bytes) -> tuple[int, int, bytes | None]:
-    """Remove vectors of a model that no dataset keeps, from the contents after one.
-
-    Returns:
-        How many, how many bytes, and the last content looked at; None at the end.
-    """
-    rows = db.execute(
-        select(Vector.id, Vector.content_hash, func.length(Vector.data))
-        .where(Vector.model_id == model_id, Vector.content_hash > after)
-        .order_by(Vector.content_hash)
-        .limit(_PRUNED_AT_ONCE)
-    ).all()
-    if not rows:
-        return 0, 0, None
-    keeps = or_(
-        DatasetModel.serving_id == model_id,
-        DatasetModel.coming_id == model_id,
-        DatasetModel.former_id == model_id,
-    )
-    keepers = [row[0] for row in db.execute(select(DatasetModel.dataset_id).where(keeps))]
-    kept: set[bytes] = set()
-    owned: set[bytes] = set()
-    if keepers:
-        for chunk in chunks([row[1] for row in rows]):
-            owners = select(Image.content_hash, Image.dataset_id).where(
-                Image.content_hash.in_(chunk)
-            )
-            for content, dataset_id in db.execute(owners):
-                owned.add(bytes(content))
-                if dataset_id in keepers:
-                    kept.add(bytes(content))
-        # A content that no file has may come back to a dataset that keeps the model.
-        kept |= {bytes(row[1]) for row in rows} - owned
-    gone = [row for row in rows if bytes(row[1]) not in kept]
-    for piece in chunks([row[0] for row in gone]):
-        db.execute(delete(Vector).where(Vector.id.in_(piece)))
-    return len(gone), sum(row[2] for row in gone), bytes(rows[-1][1])

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.datasets import DatasetQueries
-from futu.catalogue.models import ModelQueries, is_served_by, serving_datasets
+from futu.catalogue.models import is_served_by, made_searchable
 from futu.catalogue.records import (
     KnownFile,
     Outcome,
@@ -34,9 +34,10 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.upkeep import ModelUpkeep
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ModelQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ModelUpkeep):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
@@ -159,7 +160,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ModelQueries):
                     rows,
                 )
             for models, good in by_models.items():
-                now_ready = Image.dataset_id.in_(serving_datasets(db, models, model_id))
+                now_ready = made_searchable(models, model_id)
                 db.execute(
                     update(Image)
                     .where(Image.content_hash == bindparam("h"), Image.state != MISSING)
@@ -191,7 +192,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ModelQueries):
                 model: vector_ids_of(
                     db, [o.content_hash for o in outcomes if model in o.vectors], model
                 )
-                for model in {row["model_id"] for row in rows}
+                for model in {model for o in outcomes for model in o.vectors}
             }
 
 

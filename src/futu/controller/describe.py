@@ -89,7 +89,8 @@ def swapped(
     Args:
         dataset: its name.
         question: for which.
-        old, new: the model that served when it began, and the other.
+        old: the model that served when it began.
+        new: the other.
         held_up: how many images lack vectors of the new one; 0: it serves now.
         served: whether a compute server has the new one.
     """

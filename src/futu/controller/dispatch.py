@@ -1,8 +1,9 @@
 """Contents that lack vectors become jobs, which carry each content once for all its models.
 
-A compute server may lack a model; it answers without. What is left goes, at the end of the build, to the servers that have the model, a few jobs
-at a time. Since any server may lease any job, one that lacks the model may take such a job too: it
-hands it back at once, and the job is sent again, a bounded number of times.
+A compute server may lack a model; it answers without. What is left goes, at the end of the build,
+to the servers that have the model, a few jobs at a time. Since any server may lease any job, one
+that lacks the model may take such a job too: it hands it back at once, and the job is sent again, a
+bounded number of times.
 """
 
 from __future__ import annotations

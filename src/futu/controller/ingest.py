@@ -202,9 +202,13 @@ class Ingest(Builds):
             return []
         can = {model_id for server in servers for model_id in server.model_ids}
         wanting = self._catalogue.failed_for_want()
-        return [dataset for dataset in self._catalogue.datasets() if self._lacks(dataset, can, wanting)]
+        return [
+            dataset for dataset in self._catalogue.datasets() if self._lacks(dataset, can, wanting)
+        ]
 
-    def _lacks(self, dataset: DatasetRecord, can: Collection[str], wanting: Collection[int]) -> bool:
+    def _lacks(
+        self, dataset: DatasetRecord, can: Collection[str], wanting: Collection[int]
+    ) -> bool:
         tried = self._tried.get(dataset.id, ())
         wanted = self._serving.wanted(dataset)
         first, *further = wanted.serving

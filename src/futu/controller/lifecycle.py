@@ -176,6 +176,11 @@ class Builds(abc.ABC):
         """The build that waits for a job."""
         return next((b for b in self._under_way.values() if job_id in b.outstanding), None)
 
+    def makes(self, dataset: DatasetRecord, model_id: str) -> bool:
+        """Whether a build under way makes vectors of a model for a dataset."""
+        build = self._under_way.get(dataset.id)
+        return build is not None and model_id in build.models
+
     def progress(self, dataset: DatasetRecord) -> dict[str, Any]:
         """How far the build under way is, or what came of the last one."""
         build = self._under_way.get(dataset.id)

@@ -15,7 +15,6 @@ from futu.catalogue.records import DatasetRecord, Ids, ImageRecord, ModelRecord
 from futu.catalogue.store import Catalogue
 from futu.controller.serving import Serving
 from futu.errors import (
-    InvalidRequestError,
     JobFailedError,
     NoComputeServerError,
     NoModelError,
@@ -47,6 +46,14 @@ class Neighbour:
     def similarity(self) -> float:
         """0-100."""
         return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, best first, and the models whose vectors were searched."""
+
+    neighbours: list[Neighbour]
+    model_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,7 @@ class Search:
     ) -> list[Served] | None:
         """Those of the datasets that can be searched, by model; the default model comes first.
 
-        None: models were changed meanwhile, look again.
+        None: a model's index is not there: it has gone out of use meanwhile, or is not ready.
 
         Raises:
             NotIndexedError: none of them has anything indexed for the question.
@@ -219,9 +226,7 @@ class Search:
             found.append(Served(model, live, tuple(groups[model])))
         return found
 
-    def _not_indexed(
-        self, datasets: Sequence[DatasetRecord], question: str
-    ) -> NotIndexedError:
+    def _not_indexed(self, datasets: Sequence[DatasetRecord], question: str) -> NotIndexedError:
         names = "、".join(d.name for d in datasets) or "-"
         facts: dict[str, Any] = {"datasets": [d.name for d in datasets], "question": question}
         if question == "similar":
@@ -248,7 +253,7 @@ class Search:
         k: int,
         offset: int = 0,
         min_similarity: float = 0.0,
-    ) -> list[Neighbour]:
+    ) -> Found:
         """The images most similar to a query.
 
         Where several models serve the datasets, each is searched by its own vector of the query.
@@ -271,14 +276,19 @@ class Search:
         while True:
             seen = self._catalogue.model_changes
             ranks: list[list[Neighbour]] = []
-            for group in self.served(datasets, question) or ():
+            groups = self.served(datasets, question)
+            for group in groups or ():
                 if group.model.model_id not in vectors:
                     vectors[group.model.model_id] = vector_of(group.model)
                 ranks.append(self.neighbours(vectors[group.model.model_id], group, k + offset))
-            if ranks and self._catalogue.model_changes == seen:
-                break
+            if self._catalogue.model_changes != seen:
+                continue
+            if groups is None:
+                raise self._not_indexed(datasets, question)
+            break
         found = ranks[0] if len(ranks) == 1 else _by_rank(ranks)
-        return [n for n in found[offset : k + offset] if n.similarity >= min_similarity]
+        page = [n for n in found[offset : k + offset] if n.similarity >= min_similarity]
+        return Found(page, tuple(group.model.model_id for group in groups))
 
     def neighbours(self, vector: Vector, served: Served, k: int) -> list[Neighbour]:
         """The images of one model that are most similar to a vector of it, best first.
@@ -309,4 +319,6 @@ class Search:
 
 def _by_rank(lists: Sequence[Sequence[Neighbour]]) -> list[Neighbour]:
     """The first of each list, then the second of each, and so on."""
-    return [neighbour for rank in zip_longest(*lists) for neighbour in rank if neighbour is not None]
+    return [
+        neighbour for rank in zip_longest(*lists) for neighbour in rank if neighbour is not None
+    ]

@@ -23,7 +23,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "dataset_models",
-        sa.Column("dataset_id", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "dataset_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("question", sa.String(16), nullable=False),
         sa.Column("serving_id", sa.String(128), nullable=False),
         sa.Column("coming_id", sa.String(128), nullable=True),
