@@ -144,11 +144,10 @@ def test_first_build_begun_for_another_model_is_replaced(site: Site) -> None:
     dataset = site.fill("one", PICTURES)
     alive(site, OLD.model_id)
     site.controller.ingest.start(dataset)
-    leases = [site.lease()]
-    switch(site, dataset, NEW)
+    late = site.lease()
     site.serve_models("new", NEW)
-    for lease in leases:
-        site.controller.queue.deliver(lease, answered(lease.job))
+    switch(site, dataset, NEW)
+    site.controller.queue.deliver(late, answered(late.job))
     site.await_state(dataset, DONE)
     assert_served(site, dataset, NEW)
 
@@ -311,8 +310,12 @@ def test_scan_under_way_for_the_other_model_writes_nothing(site: Site) -> None:
     catalogue.write_files = late  # type: ignore[method-assign,assignment]
     site.controller.ingest.start(dataset)
     assert held.wait(30)
-    site.controller.switch.back(dataset, "similar")
+    going = threading.Thread(target=site.controller.switch.back, args=(dataset, "similar"))
+    going.start()
+    while models(site, dataset).serving.name != OLD_NAME:
+        threading.Event().wait(0.005)
     go_on.set()
+    going.join()
     site.serve_models("both", OLD, NEW)
     site.await_state(dataset, DONE)
     assert_served(site, dataset, OLD, PICTURES | LATER)

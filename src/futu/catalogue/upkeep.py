@@ -72,24 +72,25 @@ class ModelUpkeep(ModelQueries):
         known: Mapping[str, ModelRecord],
         defaults: Mapping[str, ModelRecord],
     ) -> None:
-        most_first = (
-            select(Vector.model_id, func.max(func.length(Vector.data)))
+        counted = (
+            select(Vector.model_id, func.count(), func.max(func.length(Vector.data)))
             .join(Image, Image.content_hash == Vector.content_hash)
             .where(Image.dataset_id == dataset_id, Image.state == READY)
             .group_by(Vector.model_id)
-            .order_by(func.count().desc())
         )
         built = select(Build.model_id).where(Build.dataset_id == dataset_id).distinct()
         of_name = {model.name: model.question for model in known.values()}
         with self.changing_models() as db:
             similar = {row[0] for row in db.execute(built)}
-            for model_id, size_bytes in db.execute(most_first).all():
+            found: list[tuple[int, ModelRecord]] = []
+            for model_id, count, size_bytes in db.execute(counted):
                 name = model_id.rpartition("-")[0]
                 question = FIRST if model_id in similar else of_name.get(name, "copy")
                 guess = ModelRecord(model_id, name, question, size_bytes // 2)
-                self._adopt_one(db, dataset_id, questions, known.get(model_id, guess))
-            for question in questions:
-                self._adopt_one(db, dataset_id, questions, defaults[question])
+                found.append((count, known.get(model_id, guess)))
+            found.sort(key=lambda one: (-one[0], one[1] not in defaults.values()))
+            for model in (*(model for _, model in found), *defaults.values()):
+                self._adopt_one(db, dataset_id, questions, model)
             if FIRST in questions:
                 row = row_of(db, dataset_id, FIRST)
                 assert row is not None  # noqa: S101 - written above
