@@ -360,7 +360,8 @@ def test_search_under_way_during_a_change_begins_again(site: Site) -> None:
     site.controller.ingest.start(dataset)
     site.await_state(dataset, DONE)
     server.stop()
-    images, times = site.controller.catalogue.images_of_vectors, []
+    images = site.controller.catalogue.images_of_vectors
+    times: list[int] = []
 
     def change_first(*given: object) -> object:
         if not times:
