@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.close()
 
 
+def has_vectors(cluster: Cluster, count: int) -> bool:
+    return cluster.vector_count() >= count
+
+
 def serving(cluster: Cluster) -> str:
     """The model by which a search finds everything."""
     picture = cluster.datasets / "one" / "007.jpg"
@@ -59,7 +64,7 @@ def test_controller_killed_while_a_model_changes_serves_the_one_or_the_other(
     assert (asked.models.serving.name, asked.models.coming is not None) == (OLD, True)
     for kill in range(KILLS):
         wanted = IMAGES + IMAGES * (kill + 1) // (KILLS + 2)
-        cluster.until(lambda wanted=wanted: cluster.vector_count() >= wanted)
+        cluster.until(partial(has_vectors, cluster, wanted))
         cluster.restart("controller")
         cluster.until(lambda: cluster.health().get("status") == "healthy")
         assert serving(cluster) in (OLD, NEW)

@@ -172,6 +172,32 @@ def test_model_that_is_pulled_later_is_found(
     assert works(host)
 
 
+def test_every_model_in_place_is_offered_and_a_wrong_description_costs_no_other(
+    host: ModelHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(hosting, "_LOOK_EVERY_S", -1.0)
+    copying.describe(tmp_path, "other", question="similar")
+    copying.put(tmp_path, "other")
+    copying.describe(tmp_path, "wrong", dimension=0)
+    copying.put(tmp_path, "wrong")
+    copying.describe(tmp_path, "absent")
+    for _ in range(2):
+        offered = {spec.name for spec in host.specs().values()}
+        assert offered >= {copying.NAME, "other"}
+        assert not offered & {"wrong", "absent"}
+    assert [r.getMessage().count("dimension") for r in caplog.records] == [1]
+
+
+def test_default_is_as_it_was_described_at_the_start(host: ModelHost, tmp_path: Path) -> None:
+    before = grid(host).model_id
+    copying.describe(tmp_path, resample="box")
+    assert grid(host).model_id == before
+    assert grid(host_of(tmp_path)).model_id != before
+
+
 def test_model_that_cannot_be_loaded_is_tried_again_with_the_next_use(
     host: ModelHost, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ class Bench:
     def __init__(self, models_dir: Path) -> None:
         settings = config.load(models_dir=models_dir, similar_model="tint", copy_model="grid")
         self.host = ModelHost(settings, 1)
-        self.tint, self.grid = self.host.specs().values()
+        self.tint, self.grid, *_ = self.host.specs().values()
         self.gate = MemoryGate(10**8)
         self.loader = Decoder(self.gate)
         self.done: dict[str, JobResult] = {}

@@ -65,7 +65,7 @@ def status(server: str | None, as_json: bool) -> None:
             click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
         for live in health.get("indexes", []):
             click.echo(
-                f"  index: {live['question']}, {live['model_id']}, {live['kind']}, "
+                f"  index: {live['question']}, {live['model_id']}, {live['kind'] or 'no index'}, "
                 f"{live['vectors']} vectors, {live['compute_servers']} compute servers have it"
             )
         for s in health.get("compute_servers", []):

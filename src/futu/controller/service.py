@@ -33,6 +33,7 @@ from futu.models.spec import QUESTIONS, Question
 log = logging.getLogger(__name__)
 
 _COUNT_CACHE_S = 60.0
+_LACKING_CACHE_S = 5.0
 _MOST_DEAD = 100_000
 
 
@@ -93,6 +94,7 @@ class Controller:
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.serving)
         self.switch = Switch(self.catalogue, self.ingest, self.indexes, self.serving)
+        self._lacking: dict[tuple[int, str], tuple[float, int]] = {}
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -222,6 +224,16 @@ class Controller:
         self.ingest.revive(sorted(hashes))
         self.jobs.forget_dead([dead.entry_id for dead in chosen])
         return len(chosen)
+
+    def lacking(self, dataset: DatasetRecord, model_id: str) -> int:
+        """How many images of a dataset have no vector of a model; counted anew now and then."""
+        now = time.monotonic()
+        kept = self._lacking.get((dataset.id, model_id))
+        if kept is None or kept[0] < now:
+            lacking = self.catalogue.lacking(dataset.id, model_id)
+            kept = (time.monotonic() + _LACKING_CACHE_S, lacking)
+            self._lacking[dataset.id, model_id] = kept
+        return kept[1]
 
     def overview(self, dataset: DatasetRecord) -> tuple[int, str | None]:
         """For a dataset not indexed yet: its number of pictures and the first one's path.

@@ -106,8 +106,8 @@ def models_of(
         if under_way and progress["status"] in (BUILDING, PENDING):
             current, total = progress["current"], progress["total"]
         else:
-            lacking = controller.catalogue.lacking(dataset.id, models.coming.model_id)
-            current, total = ready - lacking, ready
+            lacking = controller.lacking(dataset, models.coming.model_id)
+            current, total = max(0, ready - lacking), ready
         percent = min(99, int(100 * current / total)) if total else 0
         done = {"progress": percent, "current": current, "total": total}
         return facts | {"coming": {**(facts["coming"] or {}), **done, "building": under_way}}
