@@ -300,12 +300,14 @@ def test_scan_under_way_for_the_other_model_writes_nothing(site: Site) -> None:
     server.stop()
     catalogue, held = site.controller.catalogue, threading.Event()
     write, go_on = catalogue.write_files, threading.Event()
+    written: list[bool] = []
 
     def late(*given: object) -> bool:
         if not held.is_set():
             held.set()
             assert go_on.wait(30)
-        return write(*given)  # type: ignore[arg-type]
+        written.append(write(*given))  # type: ignore[arg-type]
+        return written[-1]
 
     catalogue.write_files = late  # type: ignore[method-assign,assignment]
     site.controller.ingest.start(dataset)
@@ -318,6 +320,7 @@ def test_scan_under_way_for_the_other_model_writes_nothing(site: Site) -> None:
     going.join()
     site.serve_models("both", OLD, NEW)
     site.await_state(dataset, DONE)
+    assert written == [False, True]
     assert_served(site, dataset, OLD, PICTURES | LATER)
 
 
@@ -401,14 +404,24 @@ def test_files_of_equal_content_are_searchable_by_the_model_of_their_own_dataset
     site: Site,
 ) -> None:
     one = indexed(site)
-    site.serve_models("both", OLD, NEW)
+    server = site.serve_models("both", OLD, NEW)
     switched(site, one, NEW)
+    server.stop()
     site.fill("one", LATER)
     two = site.fill("two", LATER)
-    for dataset, count in ((one, 6), (two, 1)):
+    alive(site, OLD.model_id, NEW.model_id)
+    leases = {}
+    for dataset in (one, two):
         site.controller.ingest.start(dataset)
-        site.await_state(dataset, DONE)
-        assert len(search(site, LATER["later.jpg"], [dataset]).neighbours) == count
+        lease = site.lease()
+        leases[lease.job.model_ids[0]] = lease
+    site.deliver(leases[NEW.model_id], answered)
+    site.await_state(one, DONE)
+    assert_served(site, one, NEW, PICTURES | LATER)
+    states = {p: f.state for p, f in site.controller.catalogue.known_files(two.id, "").items()}
+    assert states == {"later.jpg": PENDING}
+    site.deliver(leases[OLD.model_id], answered)
+    site.await_state(two, DONE)
     assert names(models(site, two)) == (OLD_NAME, None, None)
     assert_served(site, two, OLD, LATER)
 
