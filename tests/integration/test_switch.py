@@ -176,7 +176,8 @@ def test_copy_model_is_changed_without_a_touch_to_similar(site: Site) -> None:
     other = spec("sscd")
     site.serve_models("all", OLD, COPY, other)
     dataset = site.controller.dataset("one")
-    switched(site, dataset, other)
+    message = str(switched(site, dataset, other)["message"])
+    assert "futu models use one --back --question copy" in message
     assert names(models(site, dataset, "copy")) == ("sscd", None, COPY.name)
     assert_served(site, dataset, other)
     assert_served(site, dataset, OLD)

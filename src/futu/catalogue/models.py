@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +21,6 @@ from sqlalchemy import (
 
 from futu.catalogue.records import ModelRecord, Outcome, ServedModels
 from futu.catalogue.schema import (
-    FAILED,
     PENDING,
     READY,
     Dataset,
@@ -30,8 +29,8 @@ from futu.catalogue.schema import (
     Model,
     Vector,
 )
-from futu.catalogue.session import Session, chunks
-from futu.errors import InvalidRequestError, NoModelError
+from futu.catalogue.session import Session
+from futu.errors import InvalidRequestError
 
 FIRST = "similar"
 """The question whose vector makes an image searchable."""
@@ -103,23 +102,6 @@ class ModelQueries(Session):
         query = select(func.count()).select_from(_without(dataset_id, model_id).subquery())
         with self.read() as db:
             return int(db.scalar(query) or 0)
-
-    def failed_for_want(self) -> set[int]:
-        """Ids of the datasets with files that failed for want of a server with the model."""
-        this = (Image.state == FAILED) & (Image.error_code == NoModelError.code)
-        with self.read() as db:
-            return {row[0] for row in db.execute(select(Image.dataset_id).where(this).distinct())}
-
-    def fail_for_want(self, dataset_id: int, contents: Sequence[bytes], error: str) -> None:
-        """Files with these contents wait no longer: no compute server has the model."""
-        waits = (Image.state == PENDING) | (Image.error_code == NoModelError.code)
-        this = (Image.dataset_id == dataset_id) & waits
-        failed = {"state": FAILED, "error_code": NoModelError.code, "error": error}
-        for chunk in chunks(contents):
-            with self.write() as db:
-                db.execute(
-                    update(Image).where(this, Image.content_hash.in_(chunk)).values(**failed)
-                )
 
     # --- changed ---------------------------------------------------------------------------
 

@@ -95,9 +95,10 @@ def swapped(
         served: whether a compute server has the new one.
     """
     if not held_up:
+        back = "--back" if question == "similar" else f"--back --question {question}"
         return (
             f" {new.name} serves {question!r} now. The vectors of {old.name} are kept: "
-            f"'futu models use {dataset} --back' returns to them, 'futu models prune' removes them."
+            f"'futu models use {dataset} {back}' returns to them, 'futu models prune' removes them."
         )
     images = "1 image lacks its vector" if held_up == 1 else f"{held_up} images lack their vectors"
     if served:
