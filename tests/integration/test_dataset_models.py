@@ -34,7 +34,7 @@ from futu.controller.app import create_app
 from futu.controller.service import Controller
 from futu.errors import NoModelError
 from futu.jobs.message import ServerInfo
-from futu.models.registry import spec
+from futu.models.registry import former_specs, spec
 
 LATER = {"later.jpg": jpeg(90, (40, 30))}
 
@@ -128,6 +128,24 @@ def test_model_of_another_description_leaves_the_old_vectors_serving(site: Site)
     message = site.controller.serving.missing(models(site, dataset).serving).message
     assert "grid is not known any more" in message
     assert f"futu models use one {OLD.name}" in message
+
+
+def test_copy_vectors_of_a_former_release_are_searched_until_they_are_made_anew(
+    site: Site,
+) -> None:
+    (former,) = (s for s in former_specs() if s.name == COPY.name)
+    dataset = indexed(site)
+    site.serve_models("before", OLD, former)
+    site.controller.catalogue.set_questions(dataset.id, ["similar", "copy"])
+    dataset = site.controller.dataset("one")
+    switched(site, dataset, former)
+    forget_models(site)
+    restarted(site)
+    assert_served(site, dataset, former)
+    site.serve_models("after", OLD, former, COPY)
+    message = str(switched(site, dataset, COPY)["message"])
+    assert f"{COPY.model_id} serves 'copy' now. The vectors of {former.model_id}" in message
+    assert_served(site, dataset, COPY)
 
 
 # --- catalogues from before ----------

@@ -17,7 +17,7 @@ from futu.config import Settings
 from futu.errors import ModelError
 from futu.models.choice import Choice
 from futu.models.extractor import Extractor
-from futu.models.registry import default_spec, specs
+from futu.models.registry import default_spec, former_specs, specs
 from futu.models.runtime import Runtime, load_runtime
 from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import is_in_place, model_file
@@ -83,8 +83,9 @@ class ModelHost:
         return self._in_place
 
     def _known(self) -> Iterator[ModelSpec]:
-        """The defaults, then all others that are described rightly."""
+        """The defaults, then all others that are described rightly, or were before."""
         yield from self._defaults
+        yield from former_specs()
         chosen = {spec.name for spec in self._defaults}
         for name, found in specs(self._settings.models_dir):
             if name in chosen:

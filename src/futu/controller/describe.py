@@ -94,10 +94,11 @@ def swapped(
         held_up: how many images lack vectors of the new one; 0: it serves now.
         served: whether a compute server has the new one.
     """
+    former, latter = told_apart(old, new)
     if not held_up:
         back = "--back" if question == "similar" else f"--back --question {question}"
         return (
-            f" {new.name} serves {question!r} now. The vectors of {old.name} are kept: "
+            f" {latter} serves {question!r} now. The vectors of {former} are kept: "
             f"'futu models use {dataset} {back}' returns to them, 'futu models prune' removes them."
         )
     images = "1 image lacks its vector" if held_up == 1 else f"{held_up} images lack their vectors"
@@ -108,4 +109,11 @@ def swapped(
             f"no compute server has it. Run 'futu models pull {new.name}' on one; they follow by "
             "themselves, or index again."
         )
-    return f" {old.name} still serves {question!r}: {images} of {new.name}: {remedy}"
+    return f" {former} still serves {question!r}: {images} of {latter}: {remedy}"
+
+
+def told_apart(one: ModelRecord, other: ModelRecord) -> tuple[str, str]:
+    """What to call two models: by name, or by model_id when one is the other's new description."""
+    if one.name != other.name:
+        return one.name, other.name
+    return one.model_id, other.model_id

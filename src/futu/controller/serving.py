@@ -58,7 +58,7 @@ class Serving:
 
     def adopt(self) -> None:
         """Give models to datasets from before they had their own; say where the default differs."""
-        known = {}
+        known = {spec.model_id: record_of(spec) for spec in registry.former_specs()}
         for _, found in registry.specs(self._models_dir):
             if isinstance(found, ModelSpec):
                 known[found.model_id] = record_of(found)

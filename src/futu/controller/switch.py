@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from futu.catalogue.records import DatasetRecord, ModelRecord, Pruned
 from futu.catalogue.store import Catalogue
+from futu.controller.describe import told_apart
 from futu.controller.ingest import Ingest
 from futu.controller.serving import Serving
 from futu.errors import InvalidRequestError
@@ -140,9 +141,10 @@ class Switch:
         if models.coming is None:
             message = f"{models.serving.name} serves {question!r} of {dataset.name}.{note}"
         else:
+            serving, coming = told_apart(models.serving, models.coming)
             message = (
-                f"The vectors of {models.coming.name} are being made; until they are complete, "
-                f"{models.serving.name} serves {question!r} of {dataset.name}."
+                f"The vectors of {coming} are being made; until they are complete, "
+                f"{serving} serves {question!r} of {dataset.name}."
             )
         log.info("%s", message)
         return Switched(models.serving, models.coming, message)
