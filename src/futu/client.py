@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -19,8 +19,48 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
+class ServedModel:
+    """A model of a dataset; while it is coming, how many images have its vectors."""
+
+    model_id: str
+    name: str
+    progress: int = 0
+    current: int = 0
+    total: int = 0
+    building: bool = False
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """The models of a dataset for a question: searched; to be searched; searched before."""
+
+    serving: ServedModel
+    coming: ServedModel | None = None
+    former: ServedModel | None = None
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What came of asking for another model."""
+
+    dataset: str
+    question: str
+    models: ServedModels
+    message: str
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed: vectors, their bytes, and the models that have none left."""
+
+    vectors: int
+    bytes: int
+    model_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A dataset as the API lists it."""
+    """A dataset as the API lists it; ``models`` by question."""
 
     id: int
     name: str
@@ -31,6 +71,7 @@ class Dataset:
     status: str = ""
     questions: tuple[str, ...] = ("similar",)
     first_image_url: str | None = None
+    models: dict[str, ServedModels] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +126,15 @@ def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
 
 
 def _dataset(facts: dict[str, Any]) -> Dataset:
-    return _make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
+    models = {question: _served(given) for question, given in facts.get("models", {}).items()}
+    questions = tuple(facts.get("questions", ("similar",)))
+    return _make(Dataset, facts | {"questions": questions, "models": models})
+
+
+def _served(facts: dict[str, Any]) -> ServedModels:
+    roles = {role: facts.get(role) for role in ("serving", "coming", "former")}
+    made = {role: _make(ServedModel, given) for role, given in roles.items() if given is not None}
+    return ServedModels(**made)
 
 
 class Client:
@@ -179,6 +228,31 @@ class Client:
         """GET /api/builds: newest first."""
         found = self._call("GET", "/api/builds", params={"limit": limit})["builds"]
         return [_make(Progress, build) for build in found]
+
+    def models(self) -> list[dict[str, Any]]:
+        """GET /api/models: every model that has to do with a dataset, and which."""
+        found: list[dict[str, Any]] = self._call("GET", "/api/models")["models"]
+        return found
+
+    def use_model(self, names: Sequence[str], model: str) -> list[ModelChange]:
+        """POST /api/models/use: let a model serve datasets when its vectors are complete."""
+        return self._change_models("use", {"dataset_names": list(names), "model": model})
+
+    def use_former_model(self, names: Sequence[str], question: str) -> list[ModelChange]:
+        """POST /api/models/back: drop a change under way, or return to the former model."""
+        return self._change_models("back", {"dataset_names": list(names), "question": question})
+
+    def _change_models(self, how: str, body: dict[str, Any]) -> list[ModelChange]:
+        return [
+            ModelChange(facts["dataset"], facts["question"], _served(facts), facts["message"])
+            for facts in self._call("POST", f"/api/models/{how}", json=body)["datasets"]
+        ]
+
+    def prune_models(self, names: Sequence[str] | None = None) -> Pruned:
+        """POST /api/models/prune: remove the vectors of former models, of all datasets or some."""
+        body = {} if names is None else {"dataset_names": list(names)}
+        facts = self._call("POST", "/api/models/prune", json=body)
+        return Pruned(facts["vectors"], facts["bytes"], tuple(facts["model_ids"]))
 
     def jobs(self, limit: int = 20) -> dict[str, Any]:
         """GET /api/jobs: live, waiting and dead ones, and how many there are of each."""

@@ -181,17 +181,20 @@ def test_further_vector_makes_no_image_searchable(catalogue: Catalogue) -> None:
 def test_lacking_vectors_are_counted_and_datasets_that_answer_are_known(
     catalogue: Catalogue,
 ) -> None:
-    one, two = catalogue.add_dataset("1st", "/1"), catalogue.add_dataset("2nd", "/2")
+    one = catalogue.add_dataset("1st", "/1", ["similar", "copy"])
+    two = catalogue.add_dataset("2nd", "/2")
     catalogue.write_files(one.id, [scanned("a.jpg", b"a"), scanned("b.jpg", b"b")])
-    catalogue.write_files(two.id, [scanned("c.jpg", b"c")])
-    assert catalogue.answering(MODEL) == set()
-    catalogue.record([good(b"a"), good(b"b")], MODEL)
-    assert catalogue.answering(MODEL) == {one.id}
+    catalogue.write_files(two.id, [scanned("a.jpg", b"a"), scanned("c.jpg", b"c")])
+    assert catalogue.answering("similar", MODEL) == {}
+    catalogue.record([good(b"b")], MODEL)
+    assert catalogue.answering("similar", MODEL) == {one.id: MODEL}
+    catalogue.record([good(b"a")], MODEL)
+    assert catalogue.answering("similar", MODEL) == {one.id: MODEL, two.id: MODEL}
     assert (catalogue.lacking(one.id, MODEL), catalogue.lacking(one.id, "further")) == (0, 2)
     vectors = {"further": np.ones(2, np.float32)}
     catalogue.record([replace(good(b"a"), vectors=vectors)], MODEL)
     assert catalogue.lacking(one.id, "further") == 1
-    assert catalogue.answering("further") == {one.id}
+    assert catalogue.answering("copy", "further") == {one.id: "further"}
 
 
 def test_questions_of_a_dataset_are_kept(catalogue: Catalogue) -> None:

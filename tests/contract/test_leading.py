@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import redis
 
-from futu.catalogue.records import Outcome
+from futu.catalogue.records import ModelRecord, Outcome
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.errors import CatalogueUnavailableError, NotLeadingError
@@ -100,9 +100,13 @@ def test_new_vectors_are_those_with_higher_ids(catalogue: Catalogue) -> None:
 def test_writes_of_another_controller_are_noticed(postgresql: Callable[[], str]) -> None:
     url = postgresql()
     ours, theirs = Catalogue(url), Catalogue(url)
-    before = ours.writes()
+    writes, model_changes = ours.writes()
     theirs.record([outcome(1)], MODEL)
-    assert ours.writes() == before + 1
+    assert ours.writes() == (writes + 1, model_changes)
+    theirs.serve_by_default(
+        theirs.add_dataset("a", "/a").id, [ModelRecord(MODEL, "m", "similar", 8)]
+    )
+    assert ours.writes() == (writes + 3, model_changes + 1)
     ours.close()
     theirs.close()
 

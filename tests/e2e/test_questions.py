@@ -99,7 +99,7 @@ def test_copy_follows_when_a_server_gets_the_model(cluster: Cluster) -> None:
     assert (json.loads(indexed.stdout)["added"], "lack" in indexed.stderr) == (IMAGES, False)
     wrong = futu(cluster, "index", "two", "--questions", "same")
     assert (wrong.returncode, "similar, copy" in wrong.stderr) == (1, True)
-    assert "similar, copy" in futu(cluster, "datasets").stdout
+    assert f"copy: {copying.NAME}" in futu(cluster, "datasets").stdout
     found = futu(cluster, "search", str(cluster.datasets / "two" / "003.jpg"), "--mode", "copy")
     assert "003.jpg" in found.stdout.splitlines()[1]
     shown = futu(cluster, "status").stdout

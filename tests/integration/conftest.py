@@ -32,14 +32,14 @@ from futu.jobs.message import (
 )
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.registry import DEFAULT_MODEL, spec
-from futu.models.spec import Question
+from futu.models.spec import ModelSpec, Question
 
 Answer = Callable[[Job], JobResult]
 
 
-def vector_of(digest: bytes, dimension: int) -> bytes:
-    """A vector that tells from which content it is."""
-    vector = np.random.default_rng(list(digest)).normal(size=dimension)
+def vector_of(digest: bytes, dimension: int, model_id: str = "") -> bytes:
+    """A vector that tells from which content it is, and by which model."""
+    vector = np.random.default_rng(list(digest + model_id.encode())).normal(size=dimension)
     return (vector / np.linalg.norm(vector)).astype("<f4").tobytes()
 
 
@@ -68,7 +68,7 @@ def looked_at(
     if item.content_hash not in (None, digest):
         return ItemResult(error=ItemError("changed", "Another one now."), content_hash=digest)
     models = {spec(DEFAULT_MODEL).model_id: dimension} if models is None else models
-    vectors = {model_id: vector_of(digest, length) for model_id, length in models.items()}
+    vectors = {m: vector_of(digest, length, m) for m, length in models.items()}
     return ItemResult(vectors, None, digest, 30, 20)
 
 
@@ -137,7 +137,7 @@ class Site:
     @property
     def model_id(self) -> str:
         """The model of the question similar."""
-        return self.controller.indexes["similar"].model_id
+        return self.controller.models["similar"].model_id
 
     def start(self) -> None:
         """Start the controller."""
@@ -159,12 +159,14 @@ class Site:
         return worker
 
     def serve(self, name: str, *questions: Question) -> Worker:
-        """Start a compute server that has the models of these questions and says so."""
-        models = {
-            model.model_id: model.dimension
-            for question, model in self.controller.models.items()
-            if question in questions
-        }
+        """Start a compute server that has the default models of these questions and says so."""
+        return self.serve_models(
+            name, *(m for question, m in self.controller.models.items() if question in questions)
+        )
+
+    def serve_models(self, name: str, *specs: ModelSpec) -> Worker:
+        """Start a compute server that has these models and says so."""
+        models = {model.model_id: model.dimension for model in specs}
 
         def answer(job: Job) -> JobResult:
             ours = {m: dimension for m, dimension in models.items() if m in job.model_ids}
@@ -247,9 +249,7 @@ class Site:
 
     def files(self, dataset: DatasetRecord) -> dict[str, tuple[str, str | None]]:
         """Path -> state and error code."""
-        known = self.controller.catalogue.known_files(
-            dataset.id, self.controller.indexes["similar"].model_id
-        )
+        known = self.controller.catalogue.known_files(dataset.id, self.model_id)
         return {path: (file.state, file.error_code) for path, file in known.items()}
 
     def close(self) -> None:

@@ -242,14 +242,14 @@ def test_cancel_that_comes_during_the_last_step_is_kept(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = site.fill("one", {"a.jpg": A})
-    live, answers = site.controller.indexes["similar"], []
+    site.controller.start()
+    live, answers = site.controller.indexes.of_model[site.model_id], []
     level = live.level
 
     def late(*given: Any) -> None:
         level(*given)
         answers.append(site.controller.ingest.cancel(dataset))
 
-    site.controller.start()
     monkeypatch.setattr(live, "level", late)
     site.work()
     site.controller.ingest.start(dataset)

@@ -31,8 +31,8 @@ def milvus() -> Iterator[MilvusProcess]:
 
 def found(site: Site, dataset: DatasetRecord, picture: bytes) -> list[str]:
     dimension = site.controller.models["similar"].dimension
-    query = np.frombuffer(vector_of(hash_bytes(picture), dimension), "<f4")
-    neighbours = site.controller.search.neighbours(query, [dataset], k=2)
+    query = np.frombuffer(vector_of(hash_bytes(picture), dimension, site.model_id), "<f4")
+    neighbours = site.controller.search.find(lambda _: query, [dataset], k=2).neighbours
     assert neighbours[0].similarity > 99
     return [neighbour.image.path for neighbour in neighbours]
 
@@ -84,7 +84,9 @@ def test_index_in_a_file_of_milvus_lite_is_there_after_a_restart(
     site.controller.ingest.start(dataset)
     site.await_state(dataset, DONE)
     site.next_controller()
-    ids = site.controller.indexes["similar"].index.ids()
+    model = site.controller.models["similar"]
+    ids = site.controller.indexes.make(model.model_id, model.dimension).index.ids()
     assert ids.tolist() == site.controller.catalogue.searchable_vector_ids(site.model_id).tolist()
+    site.controller.start()
     assert found(site, dataset, B)[0] == "b.jpg"
     site.controller.stop()

@@ -16,6 +16,7 @@ from tests.pictures import jpeg
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.schema import BUILDING, DONE, FAILED, READY
 from futu.controller import dispatch, scan
+from futu.controller.search import Neighbour
 from futu.errors import InvalidRequestError, SettingsError
 from futu.images.folder import hash_bytes, hash_file
 from futu.jobs.message import ItemError, ItemResult, Job, JobResult, ServerInfo
@@ -56,18 +57,27 @@ def once(contents: dict[str, bytes]) -> Counter[bytes]:
 
 def vectors(site: Site) -> dict[str, int]:
     """model_id -> vectors in its index."""
-    return {live.model_id: len(live.index) for live in site.controller.indexes.values()}
+    return {live.model_id: len(live.index) for live in site.controller.indexes.of_model.values()}
+
+
+def find(
+    site: Site, query: dict[str, Any], datasets: Sequence[DatasetRecord], question: str
+) -> list[Neighbour]:
+    """The nearest neighbour of a query of which the vectors are given by model_id."""
+    search = site.controller.search
+    return search.find(lambda m: query[m.model_id], datasets, question, k=1).neighbours
 
 
 def assert_own_vectors(site: Site, contents: dict[str, bytes]) -> None:
     """Every picture finds itself, by each model in vectors of that model's length."""
     catalogue, datasets = site.controller.catalogue, site.controller.catalogue.datasets()
-    for question, model in site.controller.models.items():
+    for model in site.controller.serving.in_use().values():
         ids = catalogue.searchable_vector_ids(model.model_id).tolist()
         assert all(part.shape[1] == model.dimension for _, part in catalogue.vectors(ids))
         for path, data in contents.items():
-            vector = np.frombuffer(vector_of(hash_bytes(data), model.dimension), "<f4")
-            (best,) = site.controller.search.neighbours(vector, datasets, question, k=1)
+            made = vector_of(hash_bytes(data), model.dimension, model.model_id)
+            vector = np.frombuffer(made, "<f4")
+            (best,) = find(site, {model.model_id: vector}, datasets, model.question)
             assert (best.image.path, best.similarity) == (path, 100)
 
 
@@ -341,30 +351,6 @@ def test_indexes_are_read_and_brought_level_each_by_itself(site: Site) -> None:
     assert_own_vectors(site, PICTURES)
 
 
-def test_vectors_of_another_model_are_not_searched_and_indexing_makes_new_ones(
-    site: Site,
-) -> None:
-    site.start()
-    site.serve("old", *BOTH)
-    dataset = site.fill("one", PICTURES)
-    build(site, dataset, BOTH)
-    site.rest()
-    site.controller.stop()
-    site.settings = site.settings.model_copy(update={"similar_model": "efficientnet-lite2"})
-    site.controller = type(site.controller)(site.settings)
-    site.start()
-    new_id = spec("efficientnet-lite2").model_id
-    assert vectors(site) == {new_id: 0, COPY_ID: 5}
-    with pytest.raises(Exception, match="索引"):
-        site.controller.search.check_indexed([dataset])
-    assert site.controller.search.check_indexed([dataset], "copy") == [dataset]
-    server = site.serve("new", *BOTH)
-    assert progress_counts(build(site, dataset)) == (5, 0, 0, 0)
-    assert asked(server.done) == {new_id: once(PICTURES)}
-    assert vectors(site) == {new_id: 5, COPY_ID: 5}
-    assert_own_vectors(site, PICTURES)
-
-
 def test_new_datasets_answer_what_the_settings_say(site: Site) -> None:
     site.settings = site.settings.model_copy(update={"questions": BOTH})
     site.controller.stop()
@@ -384,6 +370,6 @@ def test_model_for_another_question_stops_the_controller(tmp_path: Path, redis_u
 
 def test_models_are_named_by_question_name_or_id(site: Site) -> None:
     for name in ("copy", "sscd-distilled", COPY_ID):
-        assert site.controller.search.question_of(name) == "copy"
+        assert site.controller.serving.in_question(name).model_id == COPY_ID
     with pytest.raises(InvalidRequestError, match="similar, efficientnet-lite0, copy"):
-        site.controller.search.question_of("sscd")
+        site.controller.serving.in_question("sscd")

@@ -32,7 +32,7 @@ def left_waiting(controller: Controller, last_state: str) -> DatasetRecord:
     (folder / "a.jpg").write_bytes(jpeg(1))
     controller.discover()
     dataset = controller.dataset("left")
-    build = controller.catalogue.start_build(dataset.id, controller.indexes["similar"].model_id)
+    build = controller.catalogue.start_build(dataset.id, controller.models["similar"].model_id)
     build.state = last_state
     controller.catalogue.save_build(build)
     row = ScannedFile("a.jpg", 1, 1, hash_bytes(jpeg(1)), PENDING)

@@ -15,6 +15,7 @@ from futu import config
 from futu.compute import hosting
 from futu.compute.hosting import ModelHost
 from futu.errors import ModelError
+from futu.models import registry, store
 from futu.models.runtime import Runtime, load_runtime
 from futu.models.spec import ModelSpec
 
@@ -170,6 +171,44 @@ def test_model_that_is_pulled_later_is_found(
     assert copying.NAME not in {spec.name for spec in host.specs().values()}
     copying.put(tmp_path)
     assert works(host)
+
+
+def test_every_model_in_place_is_offered_and_a_wrong_description_costs_no_other(
+    host: ModelHost,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(hosting, "_LOOK_EVERY_S", -1.0)
+    copying.describe(tmp_path, "other", question="similar")
+    copying.put(tmp_path, "other")
+    copying.describe(tmp_path, "wrong", dimension=0)
+    copying.put(tmp_path, "wrong")
+    copying.describe(tmp_path, "absent")
+    for _ in range(2):
+        offered = {spec.name for spec in host.specs().values()}
+        assert offered >= {copying.NAME, "other"}
+        assert not offered & {"wrong", "absent"}
+    assert [r.getMessage().count("dimension") for r in caplog.records] == [1]
+
+
+def test_built_in_model_is_offered_as_it_was_described_before_too(tmp_path: Path) -> None:
+    for former in registry.former_specs():
+        now = registry.spec(former.name)
+        assert (now.question, now.sha256) == (former.question, former.sha256)
+        assert now.model_id != former.model_id
+        file = store.pulled_path(former, tmp_path)
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        host = ModelHost(config.load(models_dir=tmp_path), workers=1)
+        assert {now.model_id, former.model_id} <= set(host.specs())
+
+
+def test_default_is_as_it_was_described_at_the_start(host: ModelHost, tmp_path: Path) -> None:
+    before = grid(host).model_id
+    copying.describe(tmp_path, resample="box")
+    assert grid(host).model_id == before
+    assert grid(host_of(tmp_path)).model_id != before
 
 
 def test_model_that_cannot_be_loaded_is_tried_again_with_the_next_use(

@@ -28,6 +28,7 @@ from futu.catalogue.schema import (
     ImageCount,
 )
 from futu.catalogue.session import Session, chunks, now
+from futu.errors import NoModelError
 
 
 class BuildQueries(Session):
@@ -127,6 +128,23 @@ class BuildQueries(Session):
         with self.read() as db:
             rows = db.execute(query)
             return [Failure(row[0], row[1] or "", row[2] or "", row[3]) for row in rows]
+
+    def failed_for_want(self) -> set[int]:
+        """Ids of the datasets with files that failed for want of a server with the model."""
+        this = (Image.state == FAILED) & (Image.error_code == NoModelError.code)
+        with self.read() as db:
+            return {row[0] for row in db.execute(select(Image.dataset_id).where(this).distinct())}
+
+    def fail_for_want(self, dataset_id: int, contents: Sequence[bytes], error: str) -> None:
+        """Files with these contents wait no longer: no compute server has the model."""
+        waits = (Image.state == PENDING) | (Image.error_code == NoModelError.code)
+        this = (Image.dataset_id == dataset_id) & waits
+        failed = {"state": FAILED, "error_code": NoModelError.code, "error": error}
+        for chunk in chunks(contents):
+            with self.write() as db:
+                db.execute(
+                    update(Image).where(this, Image.content_hash.in_(chunk)).values(**failed)
+                )
 
     def revive(self, hashes: Sequence[bytes]) -> list[int]:
         """Let images with these contents that were put aside wait for a vector again.

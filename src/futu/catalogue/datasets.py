@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
-    func,
     insert,
     select,
     update,
@@ -22,7 +21,6 @@ from futu.catalogue.schema import (
     Dataset,
     Image,
     ImageCount,
-    Vector,
 )
 from futu.catalogue.session import Session, chunks, images_query, now
 from futu.errors import InvalidRequestError, UnknownDatasetError
@@ -120,29 +118,6 @@ class DatasetQueries(Session):
         with self.write() as db:
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
-
-    def answering(self, model_id: str) -> set[int]:
-        """Ids of the datasets with a searchable image that has a vector of this model."""
-        one = (
-            select(Image.id)
-            .join(Vector, Vector.content_hash == Image.content_hash)
-            .where(Image.dataset_id == Dataset.id, Image.state == READY)
-            .where(Vector.model_id == model_id)
-        )
-        with self.read() as db:
-            return {row[0] for row in db.execute(select(Dataset.id).where(one.exists()))}
-
-    def lacking(self, dataset_id: int, model_id: str) -> int:
-        """How many searchable images of a dataset have no vector of this model."""
-        vector = (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id)
-        query = (
-            select(func.count())
-            .select_from(Image)
-            .outerjoin(Vector, vector)
-            .where(Image.dataset_id == dataset_id, Image.state == READY, Vector.id.is_(None))
-        )
-        with self.read() as db:
-            return int(db.scalar(query) or 0)
 
 
 def _datasets() -> Any:

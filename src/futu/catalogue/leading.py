@@ -9,7 +9,14 @@ from sqlalchemy import func, select
 
 from futu.catalogue.records import Ids
 from futu.catalogue.schema import Build, Fact, Vector
-from futu.catalogue.session import CHANGES, LEADING_TERM, Session, Term, count_up
+from futu.catalogue.session import (
+    CHANGES,
+    LEADING_TERM,
+    MODEL_CHANGES,
+    Session,
+    Term,
+    count_up,
+)
 
 
 class LeadQueries(Session):
@@ -36,10 +43,16 @@ class LeadQueries(Session):
             db.execute(self.insert_or(Fact).values(name=name, value=value).on_conflict_do_nothing())
             return str(db.scalar(select(Fact.value).where(Fact.name == name)))
 
-    def writes(self) -> int:
-        """How many transactions all controllers have written to a shared catalogue."""
+    def writes(self) -> tuple[int, int]:
+        """How many transactions all controllers have written to a shared catalogue.
+
+        Returns:
+            All, and those of them that have changed which models are in use.
+        """
+        query = select(Fact.name, Fact.value).where(Fact.name.in_((CHANGES, MODEL_CHANGES)))
         with self.read() as db:
-            return int(db.scalar(select(Fact.value).where(Fact.name == CHANGES)) or 0)
+            counted = {row[0]: int(row[1]) for row in db.execute(query)}
+        return counted.get(CHANGES, 0), counted.get(MODEL_CHANGES, 0)
 
     def last_vector_id(self) -> int:
         """The highest id of a vector; 0: there are none. Ids ascend in the order of commits."""

@@ -27,6 +27,40 @@ class DatasetRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """What is kept of a model: enough to search its vectors and to name it."""
+
+    model_id: str
+    name: str
+    question: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModels:
+    """The models of a dataset for one question.
+
+    Attributes:
+        serving: the one that is searched.
+        coming: the one that takes its place when its vectors are complete.
+        former: the one before it, whose vectors are kept.
+    """
+
+    serving: ModelRecord
+    coming: ModelRecord | None = None
+    former: ModelRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed: vectors, their bytes, and the models that have none left."""
+
+    vectors: int
+    size_bytes: int
+    model_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFile:
     """What is known of a file of a dataset; ``vector_id`` is None while it has no vector."""
 

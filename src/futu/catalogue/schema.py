@@ -179,6 +179,34 @@ class Vector(Base):
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class Model(Base):
+    """A model that some dataset has, had or may get; see ``futu.models.spec``."""
+
+    __tablename__ = "models"
+
+    model_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    question: Mapped[str] = mapped_column(String(16))
+    dimension: Mapped[int] = mapped_column(Integer)
+
+
+class DatasetModel(Base):
+    """Which model answers a question for a dataset.
+
+    ``serving_id`` is searched. ``coming_id`` is to take its place when its vectors are complete.
+    ``former_id`` was searched before, and its vectors are kept. A dataset without a row has not
+    been indexed for the question.
+    """
+
+    __tablename__ = "dataset_models"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    question: Mapped[str] = mapped_column(String(16), primary_key=True)
+    serving_id: Mapped[str] = mapped_column(ForeignKey("models.model_id"))
+    coming_id: Mapped[str | None] = mapped_column(ForeignKey("models.model_id"))
+    former_id: Mapped[str | None] = mapped_column(ForeignKey("models.model_id"))
+
+
 class Build(Base):
     """One indexing of a dataset, and what came of it.
 

@@ -49,8 +49,20 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-CHANGES, LEADING_TERM = "changes", "leading_term"
-"""Facts that count: the writes of all controllers to a shared catalogue; the terms of leaders."""
+CHANGES, MODEL_CHANGES, LEADING_TERM = "changes", "model_changes", "leading_term"
+"""Facts that count: the writes of all controllers to a shared catalogue, those of them that change
+which models are in use, and the terms of leaders."""
+
+
+class _Steps:
+    """A number that is another one after each step. Views of a catalogue share it."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.at = 0
+
+    def take(self) -> None:
+        self.at = next(self._numbers)
 
 
 def count_up(db: Connection, insert: Any, name: str) -> int:
@@ -115,8 +127,8 @@ class Session:
         self._engine = open_engine(url, program)
         self._reader = reader(self._engine)
         self._lock = threading.Lock()
-        self._changes = itertools.count(1)
-        self._seen = [0]
+        self._changes = _Steps()
+        self._model_changes = _Steps()
         self.shared = self._engine.dialect.name == "postgresql"
         try:
             migrate(self._engine)
@@ -157,6 +169,8 @@ class Session:
             yield connection
             if self.shared:
                 count_up(connection, self.insert_or(Fact), CHANGES)
+            # Before it can be seen, too: who compares before and after a look knows of it.
+            self.changed()
         self.changed()
 
     def _options(self) -> dict[str, Any]:
@@ -168,11 +182,23 @@ class Session:
     @property
     def changes(self) -> int:
         """Counts the writes that can change what a search finds; caches compare it."""
-        return self._seen[0]
+        return self._changes.at
 
     def changed(self) -> None:
         """Something was written: by us, or by another controller."""
-        self._seen[0] = next(self._changes)
+        self._changes.take()
+
+    @property
+    def model_changes(self) -> int:
+        """Another number before and after each change of a model that serves.
+
+        Who finds the same number before and after a look has seen one state.
+        """
+        return self._model_changes.at
+
+    def models_changed(self) -> None:
+        """A model that serves was changed: by us, or by another controller."""
+        self._model_changes.take()
 
     def under(self, term: Term) -> Self:
         """The same catalogue for what a leader does: it writes only in its own term."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import cast
 
@@ -22,6 +22,7 @@ from futu.catalogue.bulk import insert_rows, update_rows
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.leading import LeadQueries
 from futu.catalogue.listing import ListQueries
+from futu.catalogue.models import is_served_by, searchable_by
 from futu.catalogue.records import (
     KnownFile,
     Outcome,
@@ -37,6 +38,7 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.upkeep import ModelUpkeep
 
 _IMAGES = cast(Table, Image.__table__)
 _VECTORS = cast(Table, Vector.__table__)
@@ -44,7 +46,7 @@ _SCANNED = [field.name for field in fields(ScannedFile)]
 _scanned = operator.attrgetter(*_SCANNED)
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, ModelUpkeep, LeadQueries):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
@@ -76,13 +78,26 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
         with self.read() as db:
             return vector_ids_of(db, hashes, model_id)
 
-    def write_files(self, dataset_id: int, files: Sequence[ScannedFile]) -> None:
-        """Insert or update the rows of scanned files; a known content has a known size."""
+    def write_files(
+        self, dataset_id: int, files: Sequence[ScannedFile], model_id: str | None = None
+    ) -> bool:
+        """Insert or update the rows of scanned files; a known content has a known size.
+
+        Args:
+            dataset_id: whose.
+            files: the rows.
+            model_id: the model by whose vectors they were judged ready.
+
+        Returns:
+            False, and nothing is written, when another model serves the dataset by now.
+        """
         if not files:
-            return
+            return True
         added_at = now()
         ready = {f.content_hash for f in files if f.state == READY and f.content_hash is not None}
         with self.write() as db:
+            if model_id is not None and not is_served_by(db, dataset_id, model_id):
+                return False
             sizes = _sizes(db, list(ready))
             rows = [
                 (
@@ -101,6 +116,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
                 key=["dataset_id", "path"],
                 changed=[*(name for name in _SCANNED if name != "path"), "width", "height"],
             )
+        return True
 
     def fail_file(
         self, dataset_id: int, path: str, content_hash: bytes, code: str, error: str
@@ -132,7 +148,8 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
 
         Args:
             outcomes: each content once.
-            model_id: the model whose vector makes an image searchable.
+            model_id: the model whose vector makes images searchable in datasets that have no
+                model of their own yet.
 
         Returns:
             model_id -> content hash -> vector id, for the vectors given.
@@ -142,7 +159,11 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
             for o in outcomes
             for model, vector in o.vectors.items()
         ]
-        ready = [(o.width, o.height, o.content_hash) for o in outcomes if model_id in o.vectors]
+        by_models: dict[frozenset[str], list[tuple[int, int, bytes]]] = {}
+        for o in outcomes:
+            if o.vectors:
+                good = by_models.setdefault(frozenset(o.vectors), [])
+                good.append((o.width, o.height, o.content_hash))
         bad = [
             (o.state, o.error_code, o.error, o.content_hash)
             for o in outcomes
@@ -156,15 +177,8 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
                 vectors,
                 key=["model_id", "content_hash"],
             )
-            update_rows(
-                db,
-                _IMAGES,
-                "content_hash",
-                ["width", "height"],
-                ready,
-                constants=f"state = '{READY}', error_code = NULL, error = NULL",
-                where=f"images.state <> '{MISSING}'",
-            )
+            for models, good in by_models.items():
+                _let_be_searched(db, models, model_id, good)
             update_rows(
                 db,
                 _IMAGES,
@@ -173,13 +187,47 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
                 bad,
                 where=f"images.state = '{PENDING}'",
             )
-            models = {model for o in outcomes for model in o.vectors}
             return {
                 model: vector_ids_of(
                     db, [o.content_hash for o in outcomes if model in o.vectors], model
                 )
-                for model in models
+                for model in {model for o in outcomes for model in o.vectors}
             }
+
+
+def _let_be_searched(
+    db: Connection,
+    models: Collection[str],
+    default_id: str,
+    contents: Sequence[tuple[int, int, bytes]],
+) -> None:
+    """Contents have vectors of these models now.
+
+    Their images are searchable in the datasets that one of the models serves; others get their
+    width and height only.
+    """
+    served, all_are = searchable_by(db, models, default_id)
+    there = f"images.state <> '{MISSING}'"
+    ids = ", ".join(map(str, sorted(served)))
+    if all_are or served:
+        update_rows(
+            db,
+            _IMAGES,
+            "content_hash",
+            ["width", "height"],
+            contents,
+            constants=f"state = '{READY}', error_code = NULL, error = NULL",
+            where=there if all_are else f"{there} AND images.dataset_id IN ({ids})",
+        )
+    if not all_are:
+        update_rows(
+            db,
+            _IMAGES,
+            "content_hash",
+            ["width", "height"],
+            contents,
+            where=f"{there} AND images.dataset_id NOT IN ({ids})" if served else there,
+        )
 
 
 def _stored(vector: npt.NDArray[np.float32]) -> bytes:

@@ -19,6 +19,7 @@ from sqlalchemy.orm import aliased
 from futu.catalogue.archive import ArchiveReader, ArchiveWriter, Progress, Rows
 from futu.catalogue.bulk import insert_rows
 from futu.catalogue.listing import image_rows, models_of_vectors
+from futu.catalogue.models import FIRST, row_of
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.schema import (
     FAILED,
@@ -266,11 +267,17 @@ def _import_images(
     facts = [_restored(row, datasets) for row in images]
     with catalogue.write() as db:
         contents = [f["content_hash"] for f in facts if f["state"] == READY]
-        with_vector: set[bytes] = set()
-        for model_id in models_of_vectors(db):
-            with_vector |= vector_ids_of(db, contents, model_id).keys()
+        with_vector = {
+            model_id: vector_ids_of(db, contents, model_id).keys()
+            for model_id in models_of_vectors(db)
+        }
+        with_any = frozenset().union(*with_vector.values())
+        first = {dataset_id: row_of(db, dataset_id, FIRST) for dataset_id in datasets.values()}
         for f in facts:
-            if f["state"] == READY and f["content_hash"] not in with_vector:
+            # For one that no model serves yet, one is chosen when all images are here.
+            row = first[f["dataset_id"]]
+            good = with_any if row is None else with_vector.get(row["serving_id"], ())
+            if f["state"] == READY and f["content_hash"] not in good:
                 f["state"] = PENDING
         ids = set(datasets.values())
         before = _number_of_images(db, ids)

@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from futu.client import Client
+from futu.client import Progress as BuildProgress
 
 _POLL_S = 0.25
 
@@ -51,14 +51,9 @@ def index(
             return
         asked = [q.strip() for q in questions.split(",")] if questions is not None else None
         client.build_index([name], questions=asked, retry_failed=retry_failed)
-        try:
-            progress = _follow(client, name, console)
-        except KeyboardInterrupt:
-            if not _stop_asked():
-                console.print(f"The build of {name} goes on: futu index {name} shows it again.")
-                return
-            client.cancel_build(name)
-            progress = _follow(client, name, console)
+        progress = await_end(client, name, console)
+        if progress is None:
+            return
         troubled = progress.failed + progress.quarantined
         failures = client.failures(name) if troubled else []
         if as_json:
@@ -72,6 +67,18 @@ def index(
             console.print(progress.message, markup=False)
         if progress.status != "done":
             sys.exit(1)
+
+
+def await_end(client: Client, name: str, console: Console) -> BuildProgress | None:
+    """Follow a build to its end; None: after Ctrl-C it goes on without us."""
+    try:
+        return _follow(client, name, console)
+    except KeyboardInterrupt:
+        if not _stop_asked():
+            console.print(f"The build of {name} goes on: futu index {name} shows it again.")
+            return None
+        client.cancel_build(name)
+        return _follow(client, name, console)
 
 
 def _stop_asked() -> bool:
@@ -111,7 +118,8 @@ def _dataset_name(client: Client, dataset: str) -> str:
     return client.register(Path(dataset).resolve()).name
 
 
-def _follow(client: Client, name: str, console: Console) -> Any:
+def _follow(client: Client, name: str, console: Console) -> BuildProgress:
+    """Show a bar until the build of a dataset has ended; its end."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

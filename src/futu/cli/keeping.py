@@ -18,6 +18,7 @@ from futu.data_dir import take_data_dir
 from futu.errors import ArchiveError, BackupError, InvalidRequestError, SettingsError
 from futu.images.folder import ImageRoots, display
 from futu.models import registry
+from futu.models.spec import QUESTIONS
 
 if TYPE_CHECKING:
     from futu.catalogue.store import Catalogue
@@ -140,6 +141,7 @@ def import_(
     'futu index DATASET' looks at the files; what was imported needs no model again.
     """
     from futu.catalogue.transfer import import_archive
+    from futu.controller.serving import Serving
 
     settings = _settings(data_dir, settings_file)
     given = dict(_pair(folder) for folder in folders)
@@ -162,6 +164,9 @@ def import_(
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with _opened(settings, must_exist=False) as catalogue, _bar("importing") as progress:
         found = import_archive(catalogue, file, folder_of, dimensions, progress)
+        # New datasets are served by the models whose vectors most of their images have.
+        defaults = {question: registry.default_spec(question, settings) for question in QUESTIONS}
+        Serving(catalogue, defaults, settings.models_dir).adopt(catalogue)
     click.echo(
         f"{found.datasets} datasets; {found.new_images} of {found.images} images and "
         f"{found.new_vectors} of {found.vectors} vectors are new here"

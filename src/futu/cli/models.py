@@ -1,4 +1,4 @@
-"""Models: futu models list, show, pull, verify, benchmark."""
+"""Models: futu models list, show, pull, verify, benchmark; use and prune are in serving."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from futu import config
+from futu.cli import serving
 from futu.errors import FutuError, ModelError, SettingsError
 from futu.models import fetch, registry, store
 from futu.models.spec import QUESTIONS, ModelSpec
@@ -23,6 +24,10 @@ from futu.models.spec import QUESTIONS, ModelSpec
 @click.group()
 def models() -> None:
     """The models that turn pictures into feature vectors."""
+
+
+models.add_command(serving.use)
+models.add_command(serving.prune)
 
 
 @models.command("list")

@@ -52,10 +52,14 @@ def search(
     if as_json:
         click.echo(json.dumps([asdict(r) for r in results], ensure_ascii=False, indent=1))
         return
-    table = Table("", "similarity", "dataset", "image", box=None)
+    several = len({result.model_id for result in results}) > 1
+    table = Table("", "similarity", "dataset", "image", *(["model"] if several else []), box=None)
     for result in results:
-        table.add_row(str(result.idx + 1), f"{result.similarity:.1f}", result.dataset, result.fname)
+        place = (result.dataset, result.fname, *([result.model_id] if several else []))
+        table.add_row(str(result.idx + 1), f"{result.similarity:.1f}", *place)
     Console().print(table)
+    if several:
+        click.echo("Different models serve these datasets: similarities compare within one only.")
 
 
 def _parse_crop(crop: str | None) -> tuple[int, int, int, int] | None:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from futu.client import Client
+from futu.client import Client, Dataset
 
 
 @click.command()
@@ -28,9 +28,21 @@ def datasets(server: str | None, as_json: bool) -> None:
         return
     table = Table("id", "name", "images", "indexed", "answers", "status", "folder", box=None)
     for d in found:
-        counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
+        counts, answers = (str(d.image_count), str(d.indexed)), _answers(d)
         table.add_row(str(d.id), d.name, *counts, answers, d.status, d.folder)
     Console().print(table)
+
+
+def _answers(dataset: Dataset) -> str:
+    """Each question with the model that serves it, and the one that is coming."""
+    parts = []
+    for question in dataset.questions:
+        models = dataset.models.get(question)
+        part = f"{question}: {models.serving.name}" if models is not None else question
+        if models is not None and (coming := models.coming) is not None:
+            part += f" (then {coming.name}, {coming.progress} %)"
+        parts.append(part)
+    return ", ".join(parts)
 
 
 @click.command()
@@ -59,7 +71,7 @@ def status(server: str | None, as_json: bool) -> None:
             click.echo(f"  leader: {who}, {leader['name']}" if leader["name"] else "  leader: none")
         for live in health.get("indexes", []):
             click.echo(
-                f"  index: {live['question']}, {live['model_id']}, {live['kind']}, "
+                f"  index: {live['question']}, {live['model_id']}, {live['kind'] or 'no index'}, "
                 f"{live['vectors']} vectors, {live['compute_servers']} compute servers have it"
             )
         for s in health.get("compute_servers", []):

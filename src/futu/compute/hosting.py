@@ -17,7 +17,7 @@ from futu.config import Settings
 from futu.errors import ModelError
 from futu.models.choice import Choice
 from futu.models.extractor import Extractor
-from futu.models.registry import default_spec
+from futu.models.registry import default_spec, former_specs, specs
 from futu.models.runtime import Runtime, load_runtime
 from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import is_in_place, model_file
@@ -45,10 +45,13 @@ class _Place:
 
 
 class ModelHost:
-    """The models that the settings choose, as far as their files are in place.
+    """All models that are known, as far as their files are in place.
+
+    Datasets choose their models: any of them may be asked for. One that the settings choose is
+    described as it was when this was made.
 
     Args:
-        settings: which models, where they are, what runs them.
+        settings: which models are defaults, where models are, what runs them.
         workers: calls that run side by side on the lane ``library``.
     """
 
@@ -56,7 +59,8 @@ class ModelHost:
         self._settings = settings
         self._workers = workers
         self._choice = Choice.of(settings)
-        self._specs = [default_spec(question, settings) for question in QUESTIONS]
+        self._defaults = [default_spec(question, settings) for question in QUESTIONS]
+        self._wrong: set[str] = set()
         self._in_place: dict[str, ModelSpec] = {}
         self._looked_at: float | None = None
         self._places: dict[tuple[str, Lane], _Place] = {}
@@ -67,16 +71,30 @@ class ModelHost:
     @property
     def first(self) -> ModelSpec:
         """The model without which there is no search: that for ``similar``."""
-        return self._specs[0]
+        return self._defaults[0]
 
     def specs(self) -> dict[str, ModelSpec]:
         """By model_id, the models whose files are in place; pulled ones are found soon."""
         now = time.monotonic()
         if self._looked_at is None or now - self._looked_at > _LOOK_EVERY_S:
             models_dir = self._settings.models_dir
-            self._in_place = {s.model_id: s for s in self._specs if is_in_place(s, models_dir)}
+            self._in_place = {s.model_id: s for s in self._known() if is_in_place(s, models_dir)}
             self._looked_at = now
         return self._in_place
+
+    def _known(self) -> Iterator[ModelSpec]:
+        """The defaults, then all others that are described rightly, or were before."""
+        yield from self._defaults
+        yield from former_specs()
+        chosen = {spec.name for spec in self._defaults}
+        for name, found in specs(self._settings.models_dir):
+            if name in chosen:
+                continue
+            if isinstance(found, ModelSpec):
+                yield found
+            elif found.message not in self._wrong:
+                self._wrong.add(found.message)
+                log.warning("the model %s cannot be used: %s", name, found.message)
 
     @contextlib.contextmanager
     def use(self, spec: ModelSpec, lane: Lane) -> Iterator[Extractor]:

@@ -37,7 +37,7 @@ from futu.compute.outgoing import Outgoing
 from futu.compute.pipeline import Loader
 from futu.compute.trial import Models, Trial
 from futu.config import Settings
-from futu.errors import FutuError, NoModelError, RedisUnavailableError
+from futu.errors import FutuError, ModelError, NoModelError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Outage
 from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
@@ -250,8 +250,13 @@ class ComputeServer:
         self._apart.put(lease)
 
     def _in_place(self) -> Models:
-        models_dir = self._settings.models_dir
-        return [(spec, model_file(spec, models_dir)) for spec in self._models.specs().values()]
+        found: Models = []
+        for spec in self._models.specs().values():
+            try:
+                found.append((spec, model_file(spec, self._settings.models_dir)))
+            except ModelError as error:
+                log.warning("%s", error)
+        return found
 
     # --- for the keeper -------------------------------------------------------------------------
 

@@ -180,13 +180,16 @@ def _serve(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_large_blocks_apart()
     loader = Loader(limits, MemoryGate(decode_bytes))
-    extractors = {
-        spec.model_id: Extractor(spec, load_runtime(spec, file, choice)) for spec, file in models
-    }
+    files = {spec.model_id: (spec, file) for spec, file in models}
+    extractors: dict[str, Extractor] = {}
     try:
         pipe.send_bytes(b"ready")
         while True:
             job = decode(pipe.recv_bytes(), Job)
+            for name in job.model_ids:
+                if name in files and name not in extractors:
+                    spec, file = files[name]
+                    extractors[name] = Extractor(spec, load_runtime(spec, file, choice))
             pipe.send_bytes(b"taken")
             chosen = [extractors[name] for name in job.model_ids if name in extractors]
             pipe.send_bytes(encode(_result(job.items[0], chosen, loader)))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
+from futu.errors import JobFailedError, JobTimeoutError, NoModelError
 from futu.images.folder import display
-from futu.jobs.message import ImageItem, Job
+from futu.jobs.message import UNSEEN, ImageItem, Job
 
 _WAITING = "Waiting: "
+_NO_MODEL = "No compute server has the model. Index again when one has it."
+_PASSING = UNSEEN | {JobFailedError.code, NoModelError.code, JobTimeoutError.code}
+"""Codes of errors that do not tell against a picture."""
 
 Ground = Literal["added", "unchanged", "reused"]
 """The count of a ``BuildRecord`` that a searchable file belongs to."""
@@ -89,6 +93,7 @@ class Build:
         rest: contents that were answered without a further model which some server has.
         bounces: jobs for further models alone, one after another, that servers without them took.
         short: contents that get no further vectors in this build.
+        unserved: contents that come to nothing because no server has the model they need.
         given_up: model_ids of which vectors were not to be had, for want of a server.
         refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
@@ -111,6 +116,8 @@ class Build:
         self.rest: list[bytes] = []
         self.bounces = 0
         self.short: set[bytes] = set()
+        self.unserved: list[bytes] = []
+        self._refused_further: dict[str, dict[bytes, Outcome]] = {}
         self.given_up: set[str] = set()
         self.suspects: set[str] = set()
         self._halted_by: type[BuildStoppedError | BuildCancelledError] | None = None
@@ -194,17 +201,17 @@ class Build:
     def asks(self, content: bytes) -> tuple[str, ...]:
         """The models to ask for a content under way; empty: nothing is to be had, or it has ended.
 
-        Those that some server has. One that makes it searchable is waited for, whoever is there.
+        Those that some server has. While there is none at all, one that makes it searchable is
+        waited for, and asked for with the others.
         """
         waiting = self.files.get(content)
         if waiting is None:
             return ()
-        first = self.models[0] in waiting.needs
+        everything = self.models[0] in waiting.needs and not self.can
         return tuple(
             model
             for model in self.models
-            if model in waiting.needs
-            and (model in self.can or (first and (model == self.models[0] or not self.can)))
+            if model in waiting.needs and (model in self.can or everything)
         )
 
     def credit(self, outcome: Outcome) -> None:
@@ -215,6 +222,9 @@ class Build:
             return
         if outcome.error_code is not None:
             if self.models[0] not in waiting.needs:
+                if outcome.error_code not in _PASSING:
+                    for model in waiting.needs:
+                        self._refused_further.setdefault(model, {})[content] = outcome
                 self.give_up(content)
                 return
             del self.files[content]
@@ -236,20 +246,31 @@ class Build:
             self.give_up(content, wanting=True)
 
     def give_up(self, content: bytes, *, wanting: bool = False) -> None:
-        """A searchable content gets no further vectors in this build; one that has ended: nothing.
+        """A content gets no further vectors in this build; one that has ended: nothing.
+
+        One that is not searchable fails, for want of a server.
 
         Args:
             content: its hash.
             wanting: whether this is for want of a server.
         """
-        waiting = self.files.pop(content, None)
+        waiting = self.files.get(content)
         if waiting is None:
             return
-        self.short.add(content)
         if wanting:
             self.given_up |= waiting.needs
+        if self.models[0] in waiting.needs:
+            self.unserved.append(content)
+            self.credit(Outcome(content, error_code=NoModelError.code, error=_NO_MODEL))
+            return
+        del self.files[content]
+        self.short.add(content)
         for file in waiting.files:
             self._count(file)
+
+    def refused_further(self, model_id: str) -> Mapping[bytes, Outcome]:
+        """Searchable contents of which a further model makes nothing, and why."""
+        return self._refused_further.get(model_id, {})
 
     def _count(self, file: WaitingFile, refused: Outcome | None = None) -> None:
         """Count a file, if it is not counted yet."""

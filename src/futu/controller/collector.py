@@ -39,13 +39,18 @@ class Collector:
     """Takes finished library jobs off Redis. Every step may be repeated without harm."""
 
     def __init__(
-        self, catalogue: Catalogue, queue: JobQueue, ingest: Ingest, indexes: LiveIndexes
+        self,
+        catalogue: Catalogue,
+        queue: JobQueue,
+        ingest: Ingest,
+        indexes: LiveIndexes,
+        default_id: str,
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
         self._ingest = ingest
         self._indexes = indexes
-        self._first = indexes["similar"].model_id
+        self._default_id = default_id
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
@@ -116,7 +121,7 @@ class Collector:
             self._store([outcome for outcomes in judged for outcome in outcomes])
             for (job_id, _), outcomes in zip(results, judged):
                 sent = build.outstanding.get(job_id)
-                if sent is not None and self._first not in sent.job.model_ids:
+                if sent is not None:
                     came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
                     build.bounces = 0 if any(came) else build.bounces + bool(came)
                 for outcome in outcomes:
@@ -139,14 +144,15 @@ class Collector:
         return outcomes
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
-        with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, self._first)
+        with self._ingest.used.lock:
+            ids = self._catalogue.record(outcomes, self._default_id)
             for model_id, of_content in ids.items():
                 good = {o.content_hash: o for o in outcomes if model_id in o.vectors}
-                self._indexes.of_model[model_id].add(
-                    np.array([of_content[content] for content in good], np.int64),
-                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good.values()]),
-                )
+                live = self._indexes.of_model.get(model_id)
+                if live is not None:  # else it has gone out of use since the vectors were judged
+                    vectors = [np.asarray(o.vectors[model_id], np.float16) for o in good.values()]
+                    ids_of_good = [of_content[content] for content in good]
+                    live.add(np.array(ids_of_good, np.int64), np.stack(vectors))
 
     def _vectors(self, result: JobResult) -> list[Outcome]:
         """The vectors of a result, by the content they were computed from."""
@@ -162,21 +168,21 @@ class Collector:
         contents, error = job.contents(), result.error
         if error is None:
             if len(result.items) == len(contents):
-                return [
-                    self._wanted(job, self._outcome(content, item, job.model_ids))
+                outcomes = [
+                    self._outcome(content, item, job.model_ids)
                     for content, item in zip(contents, result.items)
                 ]
+                # A server that has none of the models says so for the whole job.
+                return [
+                    outcome
+                    if outcome.vectors or outcome.error_code is not None
+                    else _failed(outcome.content_hash, _WRONG_ANSWER)
+                    for outcome in outcomes
+                ]
             error = _WRONG_ANSWER
-        if error.code == NoModelError.code and self._first not in job.model_ids:
+        if error.code == NoModelError.code:
             return [Outcome(content) for content in contents]
         return [_failed(content, error) for content in contents]
-
-    def _wanted(self, job: Job, outcome: Outcome) -> Outcome:
-        """An outcome as it is, unless it is of no use: every server has to have the first model."""
-        good = outcome.error_code is not None or self._first in outcome.vectors
-        if good or self._first not in job.model_ids:
-            return outcome
-        return _failed(outcome.content_hash, _WRONG_ANSWER)
 
     def _outcome(self, wanted: bytes, result: ItemResult, model_ids: Collection[str]) -> Outcome:
         """What became of a content under some of these models."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from futu.catalogue.records import BuildRecord
+from futu.catalogue.records import BuildRecord, ModelRecord
 from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
 
 
@@ -79,3 +79,41 @@ def shortage(question: str, lacking: int, model: str, *, served: bool) -> str:
         f" {images} {question} vectors: no compute server has the model {model}. Run "
         f"'futu models pull {model}' on one; they follow by themselves, or index again."
     )
+
+
+def swapped(
+    dataset: str, question: str, old: ModelRecord, new: ModelRecord, held_up: int, *, served: bool
+) -> str:
+    """What is said at the end of a build for a model that was to serve.
+
+    Args:
+        dataset: its name.
+        question: for which.
+        old: the model that served when it began.
+        new: the other.
+        held_up: how many images lack vectors of the new one; 0: it serves now.
+        served: whether a compute server has the new one.
+    """
+    former, latter = told_apart(old, new)
+    if not held_up:
+        back = "--back" if question == "similar" else f"--back --question {question}"
+        return (
+            f" {latter} serves {question!r} now. The vectors of {former} are kept: "
+            f"'futu models use {dataset} {back}' returns to them, 'futu models prune' removes them."
+        )
+    images = "1 image lacks its vector" if held_up == 1 else f"{held_up} images lack their vectors"
+    if served:
+        remedy = "index again, and see the log."
+    else:
+        remedy = (
+            f"no compute server has it. Run 'futu models pull {new.name}' on one; they follow by "
+            "themselves, or index again."
+        )
+    return f" {former} still serves {question!r}: {images} of {latter}: {remedy}"
+
+
+def told_apart(one: ModelRecord, other: ModelRecord) -> tuple[str, str]:
+    """What to call two models: by name, or by model_id when one is the other's new description."""
+    if one.name != other.name:
+        return one.name, other.name
+    return one.model_id, other.model_id

@@ -1,9 +1,9 @@
 """Contents that lack vectors become jobs, which carry each content once for all its models.
 
-A compute server may lack a model other than the one that makes an image searchable; it answers
-without. What is left goes, at the end of the build, to the servers that have the model, a few jobs
-at a time. Since any server may lease any job, one that lacks the model may take such a job too: it
-hands it back at once, and the job is sent again, a bounded number of times.
+A compute server may lack a model; it answers without. What is left goes, at the end of the build,
+to the servers that have the model, a few jobs at a time. Since any server may lease any job, one
+that lacks the model may take such a job too: it hands it back at once, and the job is sent again, a
+bounded number of times.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Dispatch:
         for asked, piece in self._pieces(build, contents):
             self._resend(build)
             servers = self._outbox.servers(build)
-            if _is_rest(build, asked) and len(_able(servers, asked)) < len(servers):
+            if _is_rest(servers, asked):
                 with build.lock:
                     build.rest += piece
             else:
@@ -137,7 +137,7 @@ class Dispatch:
             able = _able(servers, asked)
             with build.lock:
                 flying = sum(
-                    _is_rest(build, sent.job.model_ids) for sent in build.outstanding.values()
+                    _is_rest(servers, sent.job.model_ids) for sent in build.outstanding.values()
                 )
                 if len(able) < len(servers) and flying >= len(able):
                     build.rest += piece
@@ -224,11 +224,11 @@ class Dispatch:
                         )
 
 
-def _is_rest(build: Build, model_ids: Sequence[str]) -> bool:
-    """Whether these are further models alone, which servers may lack."""
-    return build.models[0] not in model_ids
+def _is_rest(servers: Sequence[ServerInfo], asked: Sequence[str]) -> bool:
+    """Whether some server has none of these models and would hand the job back."""
+    return len(_able(servers, asked)) < len(servers)
 
 
-def _able(servers: Sequence[ServerInfo], asked: Asked) -> list[ServerInfo]:
+def _able(servers: Sequence[ServerInfo], asked: Sequence[str]) -> list[ServerInfo]:
     """The servers that have one of these models."""
     return [server for server in servers if not set(asked).isdisjoint(server.model_ids)]

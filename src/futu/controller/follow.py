@@ -3,7 +3,8 @@
 Each controller has caches, and with FAISS an index of its own, all derived from the catalogue.
 The leader keeps its own level as it writes. The others look a few times a second how many writes
 there have been; when there are more, they let go of their caches and add new vectors, and after
-the end of a build they compare all ids, as the leader does then.
+the end of a build they compare all ids, as the leader does then. When it was changed which models
+are in use, they have their indexes before they say so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from futu.catalogue.store import Catalogue
+from futu.controller.used_indexes import UsedIndexes
 from futu.errors import CatalogueUnavailableError, IndexUnavailableError
 from futu.index.live import LiveIndex, LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndex
@@ -31,7 +33,7 @@ class Follower:
     Args:
         catalogue: what is followed.
         indexes: what is brought level with it.
-        index_lock: held meanwhile.
+        used: has those of the models in use in memory.
         leads: whether this controller leads.
     """
 
@@ -39,21 +41,22 @@ class Follower:
         self,
         catalogue: Catalogue,
         indexes: LiveIndexes,
-        index_lock: threading.Lock,
+        used: UsedIndexes,
         leads: Callable[[], bool],
     ) -> None:
         self._catalogue = catalogue
         self._indexes = indexes
-        self._index_lock = index_lock
+        self._used = used
         self._leads = leads
-        self._writes = -1
+        self._writes = self._model_changes = -1
         self._last_vector = 0
         self._last_end: datetime | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     def start(self) -> None:
-        """Bring the indexes level, then look on."""
+        """Have the indexes of the models in use, bring them level, then look on."""
+        self._used.use(shared=False)
         self._level_all()
         self._thread.start()
 
@@ -82,28 +85,33 @@ class Follower:
     # --- the catalogue -----------------------------------------------------------------------
 
     def _look(self) -> None:
-        writes = self._catalogue.writes()
+        writes, model_changes = self._catalogue.writes()
         if writes == self._writes:
             return
-        self._catalogue.changed()
         if self._leads():
             # Adds what it writes, and compares at the beginning of its term.
+            self._catalogue.changed()
             self._last_vector = self._catalogue.last_vector_id()
-        elif self._own():
-            last_end = self._catalogue.last_end()
-            if last_end != self._last_end:
-                self._level_all()
-            else:
-                self._add_new()
-            self._last_end = last_end
-        self._writes = writes
+        else:
+            models_changed = model_changes != self._model_changes
+            if models_changed:
+                self._used.follow()
+            self._catalogue.changed()
+            if self._own():
+                last_end = self._catalogue.last_end()
+                if models_changed or last_end != self._last_end:
+                    self._level_all()
+                else:
+                    self._add_new()
+                self._last_end = last_end
+        self._writes, self._model_changes = writes, model_changes
 
     def _add_new(self) -> None:
         new = self._catalogue.new_vectors(self._last_vector)
         for model_id, ids in new.items():
             live = self._indexes.of_model.get(model_id)
             if live is not None and not live.shared:
-                with self._index_lock:
+                with self._used.lock:
                     for found, vectors in self._catalogue.vectors(ids.tolist()):
                         live.add(found, vectors)
         self._last_vector = max([self._last_vector, *(int(ids[-1]) for ids in new.values())])
@@ -118,7 +126,7 @@ class Follower:
         return [live for live in self._indexes.of_model.values() if not live.shared]
 
     def _level(self, live: LiveIndex) -> None:
-        with self._index_lock:
+        with self._used.lock:
             wanted = self._catalogue.searchable_vector_ids(live.model_id)
             live.level(wanted, self._catalogue.vectors)
 

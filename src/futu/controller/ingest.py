@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
-from futu.catalogue.records import BuildRecord, DatasetRecord
+from futu.catalogue.records import BuildRecord, DatasetRecord, ModelRecord, ServedModels
 from futu.catalogue.schema import BUILDING, CANCELLED, ERROR
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError
-from futu.controller.describe import shortage
+from futu.controller.describe import shortage, swapped
 from futu.controller.dispatch import Dispatch
 from futu.controller.lifecycle import Builds
 from futu.controller.scan import Inherited, Scan
+from futu.controller.serving import Serving
+from futu.controller.used_indexes import UsedIndexes
 from futu.errors import FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots
@@ -38,13 +40,14 @@ class Ingest(Builds):
         catalogue: where files, vectors and builds are recorded.
         queue: where jobs go.
         roots: where pictures may be read.
-        indexes: of each question.
-        names: question -> name of its model, for messages.
+        indexes: of the models in use.
+        used: has them in memory.
+        serving: which models datasets have.
         limits: for reading files.
         batch_size: the most pictures in one job.
 
     Attributes:
-        index_lock: held while catalogue and index are changed together.
+        used: as given.
         inherited: the jobs that an earlier controller has left.
     """
 
@@ -56,16 +59,16 @@ class Ingest(Builds):
         indexes: LiveIndexes,
         limits: DecodeLimits,
         *,
-        names: Mapping[str, str],
+        used: UsedIndexes,
+        serving: Serving,
         batch_size: int,
     ) -> None:
-        super().__init__(catalogue, {q: live.model_id for q, live in indexes.items()})
+        super().__init__(catalogue, serving)
         self._queue = queue
         self._indexes = indexes
-        self._names = names
         self._tried: dict[int, set[str]] = {}
         self.inherited = Inherited()
-        self.index_lock = threading.Lock()
+        self.used = used
         self._scan = Scan(catalogue, roots, self.inherited)
         self._dispatch = Dispatch(catalogue, queue, limits, batch_size)
         self._stop = threading.Event()
@@ -95,6 +98,7 @@ class Ingest(Builds):
     # --- one build -------------------------------------------------------------------------
 
     def _work(self, build: Build) -> str:
+        self.used.use()
         self._dispatch.look(build)
         try:
             self._scan.run(build, lambda contents: self._dispatch.send(build, contents))
@@ -106,21 +110,47 @@ class Ingest(Builds):
                 name = build.dataset.name
                 log.warning("jobs of the cancelled build of %s stay: %s", name, error)
             raise
-        with self.index_lock:
-            self._indexes.level(self._catalogue.searchable_vector_ids, self._catalogue.vectors)
+        if build.unserved:
+            (first, *_) = self._serving.wanted(build.dataset).serving
+            why = self._serving.missing(first).message
+            self._catalogue.fail_for_want(build.dataset.id, build.unserved, why)
+        self.used.level()
         self._indexes.save()
         self._tried[build.dataset.id] = set(build.models) - build.given_up
-        return self._shortage(build)
+        models = self._serving.of(build.dataset)
+        return self._shortage(build, models) + "".join(
+            self._swap(build, question, m.serving, m.coming)
+            for question, m in models.items()
+            if m.coming is not None and m.coming.model_id in build.models
+        )
 
-    def _shortage(self, build: Build) -> str:
+    def _shortage(self, build: Build, models: Mapping[str, ServedModels]) -> str:
         """What is to be said of vectors that are lacking."""
         note = ""
-        for question, model_id in self._models.items():
-            if model_id in build.models[1:]:
-                lacking = self._catalogue.lacking(build.dataset.id, model_id)
-                served = model_id in build.can
-                note += shortage(question, lacking, self._names[question], served=served)
+        for question, of_question in models.items():
+            model = of_question.serving
+            if model.model_id in build.models[1:]:
+                lacking = self._catalogue.lacking(build.dataset.id, model.model_id)
+                served = model.model_id in build.can
+                note += shortage(question, lacking, model.name, served=served)
         return note
+
+    def _swap(self, build: Build, question: str, old: ModelRecord, new: ModelRecord) -> str:
+        """Let a model serve whose vectors are complete; what is to be said of it."""
+        name = build.dataset.name
+        with self.used.models_lock:
+            with self._lock:
+                if self._under_way.get(build.dataset.id) is not build:
+                    raise BuildCancelledError
+                held_up = self._catalogue.swap_models(
+                    build.dataset.id, question, new.model_id, build.refused_further(new.model_id)
+                )
+                # What failed for want of the former model is not to wait for another request.
+                build.again |= not held_up and build.dataset.id in self._catalogue.failed_for_want()
+            self.used.use()
+        if not held_up:
+            log.info("%s is served by %s for %s now", name, new.model_id, question)
+        return swapped(name, question, old, new, held_up, served=new.model_id in build.can)
 
     # --- builds nobody has asked for -------------------------------------------------------
 
@@ -151,19 +181,31 @@ class Ingest(Builds):
         except FutuError:
             return []
         can = {model_id for server in servers for model_id in server.model_ids}
+        wanting = self._catalogue.failed_for_want()
         return [
-            dataset
-            for dataset in self._catalogue.datasets()
-            for question in dataset.questions[1:]
-            if (model_id := self._models[question]) in can
-            and model_id not in self._tried.get(dataset.id, ())
-            and self._catalogue.lacking(dataset.id, model_id)
+            dataset for dataset in self._catalogue.datasets() if self._lacks(dataset, can, wanting)
         ]
+
+    def _lacks(
+        self, dataset: DatasetRecord, can: Collection[str], wanting: Collection[int]
+    ) -> bool:
+        tried = self._tried.get(dataset.id, ())
+        wanted = self._serving.wanted(dataset)
+        first, *further = wanted.serving
+        if dataset.id in wanting and first.model_id in can and first.model_id not in tried:
+            return True
+        coming = {model.model_id for model in wanted.coming}
+        return any(
+            model_id in coming or self._catalogue.lacking(dataset.id, model_id)
+            for model_id in (*(model.model_id for model in further), *coming)
+            if model_id in can and model_id not in tried
+        )
 
     def _take_over(self, *, adopt: bool) -> None:
         """Keep the jobs that builds to be continued will wait for; take the others back."""
+        in_use = set(self._serving.in_use())
         for entry_id, job in self._queue.unfinished("library"):
-            if job.collect and adopt and set(job.model_ids) <= set(self._models.values()):
+            if job.collect and adopt and set(job.model_ids) <= in_use:
                 self.inherited.add(job)
             elif job.collect:
                 self._queue.withdraw(job, entry_id)

@@ -32,6 +32,7 @@ from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError, BuildStoppedError
 from futu.controller.describe import describe, summary
+from futu.controller.serving import Serving
 from futu.errors import FutuError, NotLeadingError
 
 log = logging.getLogger(__name__)
@@ -44,12 +45,12 @@ class Builds(abc.ABC):
 
     Args:
         catalogue: where builds are recorded.
-        models: question -> model_id.
+        serving: which models datasets have.
     """
 
-    def __init__(self, catalogue: Catalogue, models: Mapping[str, str]) -> None:
+    def __init__(self, catalogue: Catalogue, serving: Serving) -> None:
         self._catalogue = catalogue
-        self._models = models
+        self._serving = serving
         # Held while a state changes, also over the write to the catalogue. Whoever only looks
         # takes no lock: this mapping is replaced, never changed.
         self._lock = threading.Lock()
@@ -113,6 +114,30 @@ class Builds(abc.ABC):
             self._begin(dataset)
             return True
 
+    def change_models(
+        self, dataset: DatasetRecord, change: Callable[[], bool], *, build: bool = True
+    ) -> None:
+        """Change the models of a dataset in the catalogue, and build it.
+
+        Args:
+            dataset: whose.
+            change: does it; whether a build under way makes the wrong vectors from then on, and
+                is to be put in place of by a new one.
+            build: whether a build is wanted when none is under way.
+        """
+        with self._lock:
+            stale = change()
+            under_way = self._under_way.get(dataset.id)
+            if under_way is None:
+                if build:
+                    self._begin(dataset)
+            elif stale:
+                # Its row is closed by the one that begins, in one step.
+                self._take_off(under_way)
+                self._begin(dataset)
+            else:
+                under_way.again = True
+
     def cancel(self, dataset: DatasetRecord) -> bool:
         """End the build of a dataset, and what was to follow; False when none is under way.
 
@@ -126,13 +151,16 @@ class Builds(abc.ABC):
                 record = build.record
                 message = f"Cancelled at {record.current} of {record.total} images."
                 self._write_end(build, CANCELLED, f"{message} Index it again to go on.")
-            self._show_ended(build)
-            build.cancel()
-            holder, future = self._at_work.get(dataset.id, (None, None))
-            if holder is build and future is not None and future.cancel():
-                del self._at_work[dataset.id]
+            self._take_off(build)
         log.info("build of %s: %s", dataset.name, message)
         return True
+
+    def _take_off(self, build: Build) -> None:
+        self._show_ended(build)
+        build.cancel()
+        holder, future = self._at_work.get(build.dataset.id, (None, None))
+        if holder is build and future is not None and future.cancel():
+            del self._at_work[build.dataset.id]
 
     def stop(self) -> None:
         """Stop all builds where they are."""
@@ -148,6 +176,11 @@ class Builds(abc.ABC):
     def build_of(self, job_id: str) -> Build | None:
         """The build that waits for a job."""
         return next((b for b in self._under_way.values() if job_id in b.outstanding), None)
+
+    def makes(self, dataset: DatasetRecord, model_id: str) -> bool:
+        """Whether a build under way makes vectors of a model for a dataset."""
+        build = self._under_way.get(dataset.id)
+        return build is not None and model_id in build.models
 
     def progress(self, dataset: DatasetRecord) -> dict[str, Any]:
         """How far the build under way is, or what came of the last one."""
@@ -178,18 +211,19 @@ class Builds(abc.ABC):
     # --- from state to state ---------------------------------------------------------------
 
     def _begin(self, dataset: DatasetRecord, *, retry_failed: bool = False) -> Build:
-        models = [self._models[question] for question in self._questions(dataset.id)]
-        record = self._catalogue.start_build(dataset.id, models[0], retry_failed=retry_failed)
-        build = Build(dataset, record, models)
+        # Another process may have imported it.
+        self._catalogue.models_changed()
+        dataset = self._catalogue.dataset(dataset.id)
+        wanted = self._serving.wanted(dataset)
+        if len(self._catalogue.served(dataset.id).get(dataset.id, {})) < len(dataset.questions):
+            self._catalogue.serve_by_default(dataset.id, wanted.serving)
+        record = self._catalogue.start_build(dataset.id, wanted.ids[0], retry_failed=retry_failed)
+        build = Build(dataset, record, wanted.ids)
         self._unwritten.pop(dataset.id, None)
         self._under_way = {**self._under_way, dataset.id: build}
         if dataset.id not in self._at_work:
             self._give_thread(build)
         return build
-
-    def _questions(self, dataset_id: int) -> tuple[str, ...]:
-        """The questions of a dataset as they are now; ``similar`` is the first."""
-        return self._catalogue.dataset(dataset_id).questions
 
     def _give_thread(self, build: Build) -> None:
         if not self._stopping:

@@ -29,6 +29,7 @@ _PAUSE_S = 0.05
 _THREADS = 4
 _PASSED_ON = ("Retry-After",)
 _MARK = "futu_by_leader"
+_LONGER_S = "futu_longer_s"
 _RELAYED = "futu.relayed"
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -38,6 +39,16 @@ def by_leader(view: _View) -> _View:
     """Mark a view that only the leader can answer; what it is asked and answers is small."""
     setattr(view, _MARK, True)
     return view
+
+
+def by_leader_within(timeout_s: float) -> Callable[[_View], _View]:
+    """As ``by_leader``, for what may take so long."""
+
+    def mark(view: _View) -> _View:
+        setattr(view, _LONGER_S, timeout_s)
+        return by_leader(view)
+
+    return mark
 
 
 class Relay:
@@ -80,7 +91,7 @@ class Relay:
         path = request.full_path if request.query_string else request.path
         asked = LeaderRequest(request.method, path, request.content_type or "", request.get_data())
         try:
-            reply = self._calls.ask(asked, _TIMEOUT_S)
+            reply = self._calls.ask(asked, getattr(view, _LONGER_S, _TIMEOUT_S))
         except UnavailableError:
             if request.method in ("GET", "HEAD"):
                 return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from futu.catalogue.records import KnownFile, ScannedFile
 from futu.catalogue.schema import FAILED, MISSING, PENDING, QUARANTINED, READY
 from futu.catalogue.store import Catalogue
-from futu.controller.build import Build, Ground, Sent
+from futu.controller.build import Build, BuildCancelledError, Ground, Sent
 from futu.errors import FutuError
 from futu.images.folder import FoundFile, ImageRoots, display, hash_file, walk
 from futu.jobs.message import ImageItem, Job
@@ -150,7 +150,8 @@ class Scan:
             }
             wanted: list[bytes] = []
             rows = [self._row(build, file, there, wanted) for file in changed]
-            self._catalogue.write_files(build.dataset.id, rows)
+            if not self._catalogue.write_files(build.dataset.id, rows, build.models[0]):
+                raise BuildCancelledError  # another build, for other models, is about to follow
             for path, content in ready.items():
                 needs = _needs(content, there)
                 if needs:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
+from futu.catalogue.records import DatasetRecord, Ids, ImageRecord, ModelRecord
 from futu.catalogue.store import Catalogue
+from futu.controller.serving import Serving
 from futu.errors import (
-    InvalidRequestError,
+    IndexUnavailableError,
     JobFailedError,
     NoComputeServerError,
     NoModelError,
@@ -21,22 +23,25 @@ from futu.errors import (
 )
 from futu.images.decode import DecodeLimits, check_crop, inspect
 from futu.images.info import Box
-from futu.index.live import LiveIndexes
+from futu.index.live import LiveIndex, LiveIndexes
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
-from futu.models.spec import ModelSpec, Question
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 """Before a job is sent again that a server without its model has taken."""
 
 
+Vector = npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Neighbour:
-    """An image and its cosine similarity to the query."""
+    """An image and its cosine similarity to the query, by the vectors of a model."""
 
     image: ImageRecord
     cosine: float
+    model_id: str
 
     @property
     def similarity(self) -> float:
@@ -44,15 +49,35 @@ class Neighbour:
         return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found, best first, and the models whose vectors were searched."""
+
+    neighbours: list[Neighbour]
+    model_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Datasets that one model serves, and the index to search.
+
+    A change of models closes no index that somebody has in hand.
+    """
+
+    model: ModelRecord
+    live: LiveIndex
+    datasets: tuple[DatasetRecord, ...]
+
+
 class Search:
-    """Finds neighbours of pictures, by the model of a question.
+    """Finds neighbours of pictures, by the model that serves a question for a dataset.
 
     Args:
         catalogue: images and their vectors.
         queue: where pictures go to get theirs.
-        indexes: of each question.
+        indexes: of the models in use.
         limits: of pictures.
-        models: question -> model.
+        serving: which models datasets have.
     """
 
     def __init__(
@@ -61,47 +86,23 @@ class Search:
         queue: JobQueue,
         indexes: LiveIndexes,
         limits: DecodeLimits,
-        models: Mapping[Question, ModelSpec],
+        serving: Serving,
     ) -> None:
         self._catalogue = catalogue
         self._queue = queue
         self._indexes = indexes
         self._limits = limits
-        self._models = models
+        self._serving = serving
         self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
-        self._answering: dict[str, tuple[int, set[int]]] = {}
+        self._answering: dict[str, tuple[int, dict[int, ModelRecord]]] = {}
 
-    def model_id(self, question: Question) -> str:
-        """The model in use."""
-        return self._models[question].model_id
-
-    def question_of(self, name: str) -> Question:
-        """The question that a model in use answers.
-
-        Args:
-            name: the question itself, or the name or model_id of its model.
-
-        Raises:
-            InvalidRequestError: it is none of these.
-        """
-        for question, model in self._models.items():
-            if name in (question, model.name, model.model_id):
-                return question
-        known = [text for q, model in self._models.items() for text in (q, model.name)]
-        raise InvalidRequestError(
-            f"The field model is {name[:80]!r}; it must be one of {', '.join(known)}: the models "
-            "that the settings choose.",
-            field="model",
-        )
-
-    def require_server(self, question: Question) -> None:
-        """Look whether a compute server with the model of a question is alive.
+    def require_server(self, model: ModelRecord) -> None:
+        """Look whether a compute server with a model is alive.
 
         Raises:
             NoComputeServerError: there is no compute server.
             NoModelError: none has the model.
         """
-        model = self._models[question]
         servers = self._queue.servers.alive()
         if any(model.model_id in server.model_ids for server in servers):
             return
@@ -110,20 +111,14 @@ class Search:
                 f"No compute server with the model {model.model_id} is running. Start one with "
                 "./start.sh compute."
             )
-        raise NoModelError(
-            f"No compute server has the model {model.name} ({model.model_id}), which answers "
-            f"{question!r}. Run 'futu models pull {model.name}' where a compute server runs, and "
-            "run all with the same settings.",
-            model=model.name,
-            model_id=model.model_id,
-        )
+        raise self._serving.missing(model)
 
     def extract(
         self,
         items: Sequence[ImageItem],
         stream: Stream,
         timeout_s: float,
-        question: Question = "similar",
+        model: ModelRecord,
     ) -> list[ItemResult]:
         """Feature vectors of pictures, by a compute server, in order.
 
@@ -135,8 +130,8 @@ class Search:
         deadline = time.monotonic() + timeout_s
         left_s, pause_s = timeout_s, _FIRST_PAUSE_S
         while True:
-            self.require_server(question)
-            job = Job(new_job_id(), stream, [self.model_id(question)], list(items))
+            self.require_server(model)
+            job = Job(new_job_id(), stream, [model.model_id], list(items))
             result = self._queue.ask(job, left_s)
             if result.error is None:
                 break
@@ -149,9 +144,7 @@ class Search:
             raise JobFailedError(f"Job {job.job_id} came back with a wrong number of results.")
         return result.items
 
-    def vector_of(
-        self, result: ItemResult, question: Question = "similar"
-    ) -> npt.NDArray[np.float32]:
+    def vector_of(self, result: ItemResult, model: ModelRecord) -> Vector:
         """The vector of a picture that was asked for: shape (dimension,).
 
         Raises:
@@ -159,7 +152,6 @@ class Search:
         """
         if result.error is not None:
             raise result.error.rebuild()
-        model = self._models[question]
         data = result.vectors.get(model.model_id, b"")
         if len(data) != 4 * model.dimension:
             raise JobFailedError(
@@ -174,8 +166,8 @@ class Search:
         crop: Box | None,
         name: str,
         timeout_s: float,
-        question: Question = "similar",
-    ) -> npt.NDArray[np.float32]:
+        model: ModelRecord,
+    ) -> Vector:
         """The feature vector of an uploaded picture; its header and crop are checked first.
 
         Raises:
@@ -185,30 +177,57 @@ class Search:
         if crop is not None:
             check_crop(crop, info)
         item = ImageItem(data=data, crop=crop, name=name)
-        (result,) = self.extract([item], "query", timeout_s, question)
-        return self.vector_of(result, question)
+        (result,) = self.extract([item], "query", timeout_s, model)
+        return self.vector_of(result, model)
 
     def check_indexed(
-        self, datasets: Sequence[DatasetRecord], question: Question = "similar"
+        self, datasets: Sequence[DatasetRecord], question: str = "similar"
     ) -> list[DatasetRecord]:
         """Those of the datasets that can be searched.
 
         Raises:
             NotIndexedError: none of them has anything indexed for the question.
         """
-        model_id = self.model_id(question)
-        changes = self._catalogue.changes
-        cached = self._answering.get(model_id)
-        if cached is None or cached[0] != changes:
-            cached = self._answering[model_id] = (changes, self._catalogue.answering(model_id))
-        ready = [dataset for dataset in datasets if dataset.id in cached[1]]
+        answering = self._answered(question)
+        ready = [dataset for dataset in datasets if dataset.id in answering]
         if not ready:
             raise self._not_indexed(datasets, question)
         return ready
 
-    def _not_indexed(
-        self, datasets: Sequence[DatasetRecord], question: Question
-    ) -> NotIndexedError:
+    def _answered(self, question: str) -> dict[int, ModelRecord]:
+        changes = self._catalogue.changes
+        cached = self._answering.get(question)
+        if cached is None or cached[0] != changes:
+            cached = self._answering[question] = (changes, self._serving.answering(question))
+        return cached[1]
+
+    def served(
+        self, datasets: Sequence[DatasetRecord], question: str = "similar"
+    ) -> list[Served] | None:
+        """Those of the datasets that can be searched, by model; the default model comes first.
+
+        None: a model's index is not there: it has gone out of use meanwhile, or is not ready.
+
+        Raises:
+            NotIndexedError: none of them has anything indexed for the question.
+        """
+        answering = self._answered(question)
+        groups: dict[ModelRecord, list[DatasetRecord]] = {}
+        for dataset in datasets:
+            if dataset.id in answering:
+                groups.setdefault(answering[dataset.id], []).append(dataset)
+        if not groups:
+            raise self._not_indexed(datasets, question)
+        default = self._serving.defaults[question]
+        found = []
+        for model in sorted(groups, key=lambda model: (model != default, model.model_id)):
+            live = self._indexes.of_model.get(model.model_id)
+            if live is None:
+                return None
+            found.append(Served(model, live, tuple(groups[model])))
+        return found
+
+    def _not_indexed(self, datasets: Sequence[DatasetRecord], question: str) -> NotIndexedError:
         names = "、".join(d.name for d in datasets) or "-"
         facts: dict[str, Any] = {"datasets": [d.name for d in datasets], "question": question}
         if question == "similar":
@@ -217,7 +236,7 @@ class Search:
                 f"尚未建立索引：{names}，请先建立索引。",
                 **facts,
             )
-        model = self._models[question].name
+        model = self._serving.defaults[question].name
         return NotIndexedError(
             f"There are no {question} vectors yet in {names}. Run 'futu models pull {model}' "
             f"where a compute server runs, then 'futu index NAME --questions similar,{question}'. "
@@ -226,28 +245,68 @@ class Search:
             model=model,
         )
 
-    def neighbours(
+    def find(
         self,
-        vector: npt.NDArray[np.float32],
+        vector_of: Callable[[ModelRecord], Vector],
         datasets: Sequence[DatasetRecord],
-        question: Question = "similar",
+        question: str = "similar",
         *,
         k: int,
         offset: int = 0,
         min_similarity: float = 0.0,
-    ) -> list[Neighbour]:
-        """The images most similar to a vector, best first; equal files stand beside each other."""
-        dataset_ids = tuple(sorted(dataset.id for dataset in datasets))
-        wanted = k + offset
-        allowed = self._allowed_ids(self.model_id(question), dataset_ids)
-        ids, cosines = self._indexes[question].index.search(vector, wanted, allowed)
+    ) -> Found:
+        """The images most similar to a query.
+
+        Where several models serve the datasets, each is searched by its own vector of the query.
+        Their similarities are not comparable, so the first neighbours of each come first, then
+        the second ones of each, and so on. What serves may change meanwhile: then this looks
+        again, so that all results are from before the change or all from after it.
+
+        Args:
+            vector_of: gives the query's vector under a model; asked once for each.
+            datasets: to be searched.
+            question: which.
+            k: how many, after ``offset`` others.
+            offset: how many of the best are left out.
+            min_similarity: 0-100, each by its own model.
+
+        Raises:
+            NotIndexedError: none of the datasets has anything indexed for the question.
+        """
+        vectors: dict[str, Vector] = {}
+        while True:
+            seen = self._catalogue.model_changes
+            ranks: list[list[Neighbour]] = []
+            groups = self.served(datasets, question)
+            for group in groups or ():
+                if group.model.model_id not in vectors:
+                    vectors[group.model.model_id] = vector_of(group.model)
+                ranks.append(self.neighbours(vectors[group.model.model_id], group, k + offset))
+            if self._catalogue.model_changes != seen:
+                continue
+            if groups is None:
+                raise IndexUnavailableError(
+                    "The index is being loaded; try again in a moment.", question=question
+                )
+            break
+        found = ranks[0] if len(ranks) == 1 else _by_rank(ranks)
+        page = [n for n in found[offset : k + offset] if n.similarity >= min_similarity]
+        return Found(page, tuple(group.model.model_id for group in groups))
+
+    def neighbours(self, vector: Vector, served: Served, k: int) -> list[Neighbour]:
+        """The images of one model that are most similar to a vector of it, best first.
+
+        Equal files stand beside each other.
+        """
+        dataset_ids = tuple(sorted(dataset.id for dataset in served.datasets))
+        model_id = served.model.model_id
+        ids, cosines = served.live.index.search(vector, k, self._allowed_ids(model_id, dataset_ids))
         images = self._catalogue.images_of_vectors(ids.tolist(), dataset_ids)
-        found = [
-            Neighbour(image, float(cosine))
+        return [
+            Neighbour(image, float(cosine), model_id)
             for vector_id, cosine in zip(ids.tolist(), cosines)
             for image in images.get(vector_id, ())
         ]
-        return [n for n in found[offset:wanted] if n.similarity >= min_similarity]
 
     def _allowed_ids(self, model_id: str, dataset_ids: tuple[int, ...]) -> Ids:
         changes = self._catalogue.changes
@@ -259,3 +318,10 @@ class Search:
                 self._allowed.clear()
             cached = self._allowed[key] = (changes, ids)
         return cached[1]
+
+
+def _by_rank(lists: Sequence[Sequence[Neighbour]]) -> list[Neighbour]:
+    """The first of each list, then the second of each, and so on."""
+    return [
+        neighbour for rank in zip_longest(*lists) for neighbour in rank if neighbour is not None
+    ]

@@ -21,12 +21,15 @@ from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
 from futu.controller.relay import Relay
 from futu.controller.search import Search
+from futu.controller.serving import Serving
+from futu.controller.switch import Switch
+from futu.controller.used_indexes import UsedIndexes
 from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
-from futu.index.live import LiveIndex, LiveIndexes
-from futu.index.milvus_live import MilvusLiveIndex
+from futu.index.live import LiveIndexes
+from futu.index.milvus_live import MilvusLiveIndexes
 from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.admin import JobAdmin
 from futu.jobs.lead import LeaderCalls, LeaderLock
@@ -37,6 +40,7 @@ from futu.models.spec import QUESTIONS, Question
 log = logging.getLogger(__name__)
 
 _COUNT_CACHE_S = 60.0
+_LACKING_CACHE_S = 5.0
 _MOST_DEAD = 100_000
 
 
@@ -51,8 +55,9 @@ class Controller:
             is no such model as the settings choose.
 
     Attributes:
-        models: question -> the model that answers it.
-        indexes: question -> the index of its model's vectors.
+        models: question -> the model of datasets that have not been indexed for it.
+        serving: which models the others have.
+        indexes: of the models in use.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,13 +79,11 @@ class Controller:
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         address = milvus_address(settings.index_url, settings.index_token)
         self._index_server = None if address is None else MilvusServer(address)
-        self.indexes = LiveIndexes(
-            settings.data_dir / "index",
-            self.catalogue.identity,
-            {q: (model.model_id, model.dimension) for q, model in self.models.items()},
-            None if self._index_server is None else self._on_server,
-        )
-        self._index_lock = threading.Lock()
+        self.indexes = LiveIndexes(settings.data_dir / "index", self.catalogue.identity)
+        if self._index_server is not None:
+            self.indexes = MilvusLiveIndexes(self._index_server, self.catalogue.identity)
+        self.serving = Serving(self.catalogue, self.models, settings.models_dir)
+        self._used = UsedIndexes(self.catalogue, self.serving, self.indexes)
         self._at_work = False
         self.queue = JobQueue(
             settings.redis_address,
@@ -89,7 +92,7 @@ class Controller:
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
             LeaderLock(self.queue, settings.lease_s),
@@ -98,10 +101,9 @@ class Controller:
             self._end,
         )
         self.relay = Relay(LeaderCalls(self.queue), lambda: self.leads)
-        self._follower = Follower(
-            self.catalogue, self.indexes, self._index_lock, lambda: self.leads
-        )
-        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self._follower = Follower(self.catalogue, self.indexes, self._used, lambda: self.leads)
+        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.serving)
+        self._lacking: dict[tuple[int, str], tuple[float, int]] = {}
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -115,7 +117,6 @@ class Controller:
 
         Of several controllers that share a catalogue, only the leader takes things up.
         """
-        self.indexes.load()
         if self.catalogue.shared:
             self._follower.start()
             self.leadership.start()
@@ -127,9 +128,13 @@ class Controller:
     def _begin(self, term: Term | None) -> None:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
-            self.ingest, self.collector = self._tasks(self.catalogue.under(term))
-        with self._index_lock:
-            self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
+            self._make_tasks(self.catalogue.under(term))
+            # The former leader may have changed them a moment ago.
+            self.catalogue.models_changed()
+        self.serving.adopt(self.catalogue if term is None else self.catalogue.under(term))
+        self._used.use()
+        if term is not None:
+            self._used.level()
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -143,26 +148,23 @@ class Controller:
         self.relay.stop()
         self.ingest.stop()
         self.collector.stop()
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._make_tasks(self.catalogue)
 
-    def _tasks(self, catalogue: Catalogue) -> tuple[Ingest, Collector]:
-        """Builds and collector, not started."""
-        ingest = Ingest(
+    def _make_tasks(self, catalogue: Catalogue) -> None:
+        """Builds, collector and changes of models, not started; they write to this catalogue."""
+        self.ingest = Ingest(
             catalogue,
             self.queue,
             self.roots,
             self.indexes,
             self.limits,
-            names={q: model.name for q, model in self.models.items()},
+            used=self._used,
+            serving=self.serving,
             batch_size=self.settings.batch_size,
         )
-        ingest.index_lock = self._index_lock
-        return ingest, Collector(catalogue, self.queue, ingest, self.indexes)
-
-    def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
-        server = self._index_server
-        assert server is not None  # noqa: S101 - only asked for when there is one
-        return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
+        default_id = self.models["similar"].model_id
+        self.collector = Collector(catalogue, self.queue, self.ingest, self.indexes, default_id)
+        self.switch = Switch(catalogue, self.ingest, self.indexes, self.serving)
 
     def stop(self) -> None:
         """Following, lead, builds, collector, index, connections, lock: in that order."""
@@ -269,6 +271,16 @@ class Controller:
         self.ingest.revive(sorted(hashes))
         self.jobs.forget_dead([dead.entry_id for dead in chosen])
         return len(chosen)
+
+    def lacking(self, dataset: DatasetRecord, model_id: str) -> int:
+        """How many images of a dataset have no vector of a model; counted anew now and then."""
+        now = time.monotonic()
+        kept = self._lacking.get((dataset.id, model_id))
+        if kept is None or kept[0] < now:
+            lacking = self.catalogue.lacking(dataset.id, model_id)
+            kept = (time.monotonic() + _LACKING_CACHE_S, lacking)
+            self._lacking[dataset.id, model_id] = kept
+        return kept[1]
 
     def overview(self, dataset: DatasetRecord) -> tuple[int, str | None]:
         """For a dataset not indexed yet: its number of pictures and the first one's path.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Fetch = Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]]
+    Wanted = Callable[[str], Ids]
 
 log = logging.getLogger(__name__)
+
+_SUFFIX = ".faiss"
 
 
 class LiveIndex:
@@ -89,53 +93,74 @@ class LiveIndex:
             log.info("saved index %s: %d vectors", self.path.name, len(self.index))
 
 
-class LiveIndexes(Mapping[str, LiveIndex]):
-    """The index of each question. Vectors of different models never meet: each has its own file.
+class LiveIndexes:
+    """The indexes of the models in use. Vectors of different models never meet: each has its own.
 
     Args:
         folder: where the files are.
         identity: of the catalogue.
-        models: question -> model_id and dimension.
-        make: makes the index of a model_id and a dimension; None: a file in the folder.
+
+    Attributes:
+        of_model: by model_id. Replaced, never changed: who has taken an index from it may go on
+            searching that after its model has gone out of use.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        identity: str,
-        models: Mapping[str, tuple[str, int]],
-        make: Callable[[str, int], LiveIndex] | None = None,
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder = folder
+        self._identity = identity
+        self.of_model: Mapping[str, LiveIndex] = {}
+
+    def make(self, model_id: str, dimension: int) -> LiveIndex:
+        """The index of a model, not loaded."""
+        return LiveIndex(self._path(model_id), self._identity, model_id, dimension)
+
+    def _path(self, model_id: str) -> Path:
+        return self._folder / f"{model_id}{_SUFFIX}"
+
+    def use(
+        self, models: Mapping[str, int], wanted: Wanted, fetch: Fetch, *, shared: bool = True
     ) -> None:
-        def in_file(model_id: str, dimension: int) -> LiveIndex:
-            return LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+        """Have the indexes of these models, brought level, and no others in memory.
 
-        make = make or in_file
-        self._by_question = {
-            question: make(model_id, dimension)
-            for question, (model_id, dimension) in models.items()
-        }
-        self.of_model = {live.model_id: live for live in self._by_question.values()}
+        Not for two threads at once.
 
-    def __getitem__(self, question: str) -> LiveIndex:
-        return self._by_question[question]
+        Args:
+            models: model_id -> dimension.
+            wanted: gives the ids of a model_id.
+            fetch: gives the vectors of ids.
+            shared: whether indexes that other controllers share are brought level, too.
+        """
+        for model_id, dimension in models.items():
+            if model_id not in self.of_model:
+                live = self.make(model_id, dimension)
+                live.load()
+                if shared or not live.shared:
+                    live.level(wanted(model_id), fetch)
+                self.of_model = {**self.of_model, model_id: live}
+        out_of_use = [live for live in self.of_model.values() if live.model_id not in models]
+        self.of_model = {key: live for key, live in self.of_model.items() if key in models}
+        for live in out_of_use:
+            live.save()
+            log.info("index %s is out of use", live.path.name)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_question)
+    def forget(self, model_ids: Iterable[str]) -> None:
+        """Remove the files of models whose vectors are gone."""
+        for model_id in model_ids:
+            if model_id not in self.of_model:
+                for file in self._folder.glob(f"{glob.escape(model_id)}{_SUFFIX}*"):
+                    file.unlink(missing_ok=True)
 
-    def __len__(self) -> int:
-        return len(self._by_question)
+    def forget_all_but(self, model_ids: Collection[str]) -> None:
+        """Remove the files of all models but these and those in use."""
+        found = [file.name.removesuffix(_SUFFIX) for file in self._folder.glob(f"*{_SUFFIX}")]
+        self.forget(model_id for model_id in found if model_id not in model_ids)
 
-    def load(self) -> None:
-        """See ``LiveIndex.load``."""
-        for live in self.values():
-            live.load()
-
-    def level(self, wanted: Callable[[str], Ids], fetch: Fetch) -> None:
+    def level(self, wanted: Wanted, fetch: Fetch) -> None:
         """See ``LiveIndex.level``; ``wanted`` gives the ids of a model_id."""
-        for live in self.values():
+        for live in self.of_model.values():
             live.level(wanted(live.model_id), fetch)
 
     def save(self) -> None:
         """See ``LiveIndex.save``."""
-        for live in self.values():
+        for live in self.of_model.values():
             live.save()

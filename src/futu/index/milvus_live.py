@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from futu.errors import IndexUnavailableError
 from futu.index.base import Floats, Ids
-from futu.index.live import LiveIndex
+from futu.index.live import LiveIndex, LiveIndexes
 from futu.index.milvus_index import MilvusIndex
 from futu.index.milvus_server import MilvusServer, collection_name
 
@@ -93,3 +94,37 @@ class MilvusLiveIndex(LiveIndex):
             super().save()
         except IndexUnavailableError:
             self.behind = True
+
+
+class MilvusLiveIndexes(LiveIndexes):
+    """The collections of the models in use.
+
+    Args:
+        server: where they are.
+        identity: of the catalogue.
+    """
+
+    def __init__(self, server: MilvusServer, identity: str) -> None:
+        super().__init__(Path(), identity)
+        self._server = server
+
+    def make(self, model_id: str, dimension: int) -> LiveIndex:
+        """See ``LiveIndexes.make``."""
+        return MilvusLiveIndex(self._server, self._identity, model_id, dimension)
+
+    def forget(self, model_ids: Iterable[str]) -> None:
+        """Remove the collections of models whose vectors are gone.
+
+        Those that stay because the server is away are of no harm: nobody asks them.
+        """
+        for model_id in model_ids:
+            if model_id not in self.of_model:
+                name = collection_name(self._identity, model_id)
+                try:
+                    with self._server.connected() as client:
+                        client.drop_collection(name)
+                except IndexUnavailableError as error:
+                    log.warning("the collection %s stays: %s", name, error)
+
+    def forget_all_but(self, model_ids: Collection[str]) -> None:
+        """Nothing: collections belong to all controllers, and the leader has removed them."""

