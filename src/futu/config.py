@@ -26,7 +26,7 @@ from futu.models.spec import Question, with_similar
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
-_SECRET = ("redis_password", "database_url", "api_token")
+_SECRET = ("redis_password", "database_url", "index_url", "index_token", "api_token")
 
 
 def _seed(name: str, **facts: Any) -> Any:
@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     database_url: str = _seed(
         "DATABASE_URL", default="", description="database of the catalogue, instead of a file"
     )
+    index_url: str = _seed(
+        "INDEX_URL", default="faiss:", description="where the index is: files, or Milvus"
+    )
+    index_token: str = _seed(
+        "INDEX_TOKEN", default="", description="user:password or key of Milvus, if not in its URL"
+    )
     redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")
     redis_port: int = _seed("REDIS_PORT", default=6379, ge=1, le=65535, description="Redis port")
     redis_db: int = _seed("REDIS_DB", default=0, ge=0, description="Redis database number")
@@ -162,6 +168,16 @@ class Settings(BaseSettings):
     def _known_database(cls, value: str) -> str:
         if value and not re.match(r"(postgres|postgresql|sqlite)(\+\w+)?://", value):
             raise ValueError("must begin with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("index_url")
+    @classmethod
+    def _known_index(cls, value: str) -> str:
+        if not re.fullmatch(r"faiss:|milvuss?://[^/].*|(milvus-lite:)?[^:]*\.db", value):
+            raise ValueError(
+                "must be faiss:, milvus://HOST:PORT, milvuss://HOST:PORT (TLS) or "
+                "milvus-lite:FILE.db"
+            )
         return value
 
     @model_validator(mode="after")

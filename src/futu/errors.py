@@ -24,7 +24,9 @@
     |   |-- RedisUnavailableError  503 redis_unavailable
     |   |-- CatalogueUnavailableError  503 catalogue_unavailable
     |   |-- NoComputeServerError   503 no_compute_server
-    |   `-- NoModelError           503 no_model
+    |   |-- NoModelError           503 no_model
+    |   |-- IndexUnavailableError  503 index_unavailable
+    |   `-- NotLeadingError        503 not_leading
     |-- JobTimeoutError            504 timeout
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
@@ -214,6 +216,18 @@ class NoModelError(UnavailableError):
     """The compute server that was asked, or any that is alive, lacks the model."""
 
     code = "no_model"
+
+
+class IndexUnavailableError(UnavailableError):
+    """The server that keeps the index does not answer."""
+
+    code = "index_unavailable"
+
+
+class NotLeadingError(UnavailableError):
+    """Only the controller that leads can do it, and this one does not, or does not answer."""
+
+    code = "not_leading"
 
 
 class JobTimeoutError(FutuError):

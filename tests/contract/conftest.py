@@ -16,6 +16,7 @@ from tests.conftest import await_redis
 from tests.e2e.conftest import free_port
 
 from futu.catalogue.engine import sqlite_url
+from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.connection import connect
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
@@ -80,6 +81,16 @@ def database_url(
 ) -> str:
     """An empty database."""
     return sqlite_url(tmp_path / "catalogue.db") if request.param == "sqlite" else postgresql()
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """Milvus Lite: the client, and a server in this process."""
+    address = milvus_address(f"milvus-lite:{tmp_path_factory.mktemp('milvus')}/index.db")
+    assert address is not None
+    server = MilvusServer(address)
+    yield server
+    server.close()
 
 
 @pytest.fixture

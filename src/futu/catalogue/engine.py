@@ -182,5 +182,9 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 def _begin_postgresql(connection: Connection) -> None:
     # As SQLite has it: a write transaction is alone among writers, of all controllers. So no two
     # can deadlock, and what one has read stays so until it writes.
-    if connection.get_execution_options().get("futu_writes", False):
+    options = connection.get_execution_options()
+    if options.get("futu_writes", False):
+        if (most_ms := options.get("futu_idle_ms")) is not None:
+            # Before the lock, lest a process be suspended between the two.
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {most_ms}")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")

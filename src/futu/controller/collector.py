@@ -14,7 +14,7 @@ from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build
 from futu.controller.ingest import Ingest
-from futu.errors import NoModelError, RedisUnavailableError
+from futu.errors import NoModelError, NotLeadingError, RedisUnavailableError
 from futu.index.live import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
@@ -74,6 +74,9 @@ class Collector:
                     save_at = time.monotonic() + _SAVE_EVERY_S
             except RedisUnavailableError as error:
                 outage.began(error)
+                backoff.wait()
+            except NotLeadingError:
+                # They are the next leader's; this collector is about to be stopped.
                 backoff.wait()
             except Exception:
                 # The results stay in Redis and are taken again; a full disk may be mended.

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from futu import __version__
 from futu.controller import access
 from futu.controller.service import Controller
-from futu.errors import CatalogueUnavailableError, FutuError
+from futu.errors import CatalogueUnavailableError, FutuError, IndexUnavailableError
 from futu.jobs.connection import probe
 
 
@@ -73,16 +73,26 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
         "status": "ok",
         "model_id": similar.model_id,
         "kind": similar.index.kind,
-        "vectors": len(similar.index),
     }
-    facts["indexes"] = [
-        {
-            "question": question,
-            "model_id": live.model_id,
-            "kind": live.index.kind,
-            "vectors": len(live.index),
-            "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
-        }
-        for question, live in controller.indexes.items()
-    ]
+    facts["indexes"] = []
+    try:
+        facts["index"]["vectors"] = len(similar.index)
+        facts["indexes"] = [
+            {
+                "question": question,
+                "model_id": live.model_id,
+                "kind": live.index.kind,
+                "vectors": len(live.index),
+                "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
+            }
+            for question, live in controller.indexes.items()
+        ]
+        if controller.leads and any(live.behind for live in controller.indexes.values()):
+            facts["index"]["status"] = "behind"
+    except IndexUnavailableError as error:
+        status = "unavailable" if status == "unavailable" else "degraded"
+        facts["index"] |= {"status": "down", "error": error.message}
+        facts.setdefault("message", error.message)
+    if controller.catalogue.shared:
+        facts["leader"] = {"name": controller.leadership.holder(), "this": controller.leads}
     return facts, status
