@@ -51,6 +51,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
                 Image.state,
                 Image.error_code,
                 Vector.id,
+                Image.scanned_at_ns,
             )
             .outerjoin(
                 Vector,
@@ -60,6 +61,13 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
         )
         with self.read() as db:
             return {row[0]: KnownFile(*row[1:]) for row in db.execute(query)}
+
+    def confirm_files(self, image_ids: Sequence[int], scanned_at_ns: int) -> None:
+        """These files still had their content at this time."""
+        with self.write() as db:
+            for chunk in chunks(image_ids):
+                this = Image.id.in_(chunk)
+                db.execute(update(Image).where(this).values(scanned_at_ns=scanned_at_ns))
 
     def vector_ids(self, hashes: Sequence[bytes], model_id: str) -> dict[bytes, int]:
         """Content hash -> vector id, for those that have one."""

@@ -21,7 +21,8 @@ from futu.controller.ingest import Ingest
 from futu.controller.search import Search
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display, walk
+from futu.images.folder import ImageRoots, display
+from futu.images.walk import walk
 from futu.index.live import LiveIndexes
 from futu.jobs.admin import JobAdmin
 from futu.jobs.streams import JobQueue
@@ -83,6 +84,7 @@ class Controller:
             self.limits,
             names={q: model.name for q, model in self.models.items()},
             batch_size=settings.batch_size,
+            missing_share=settings.max_missing_share,
         )
         self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
