@@ -41,6 +41,14 @@ class KnownFile(NamedTuple):
     scanned_at_ns: int
 
 
+class StoredVector(NamedTuple):
+    """A searchable image and its vector, if it has one; ``size`` in bytes."""
+
+    path: str
+    vector_id: int | None
+    size: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
     """A new or changed file as the scan found it, to be written.

@@ -31,8 +31,8 @@ aside because workers died over it."""
 
 BUILDING, DONE, ERROR, CANCELLED = "building", "done", "error", "cancelled"
 UNCONFIRMED = "unconfirmed"
-"""States of a build, together with ``pending``. ``unconfirmed``: done, but so many files had vanished
-that none of them was forgotten."""
+"""States of a build, together with ``pending``. ``unconfirmed``: done, but so many files had
+vanished that none of them was forgotten."""
 
 
 class FilePath(TypeDecorator[str]):
@@ -171,8 +171,8 @@ class Build(Base):
     """One indexing of a dataset, and what came of it.
 
     ``total`` is what the scan saw; when the build is done it is the sum of ``added``,
-    ``unchanged``, ``reused``, ``failed`` and ``quarantined``. ``confirm_missing``: whether files that
-    are gone are forgotten however many they are.
+    ``unchanged``, ``reused``, ``failed`` and ``quarantined``. ``confirm_missing``: whether
+    files that are gone are forgotten however many they are.
     """
 
     __tablename__ = "builds"

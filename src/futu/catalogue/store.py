@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from futu.catalogue.builds import BuildQueries
+from futu.catalogue.checking import CheckQueries
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.records import (
     KnownFile,
@@ -34,7 +35,7 @@ from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, CheckQueries):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------

@@ -26,10 +26,12 @@ def datasets(server: str | None, as_json: bool) -> None:
     if not found:
         click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
         return
-    table = Table("id", "name", "images", "indexed", "answers", "status", "folder", box=None)
+    table = Table(
+        "id", "name", "images", "indexed", "answers", "status", "watched", "folder", box=None
+    )
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
-        table.add_row(str(d.id), d.name, *counts, answers, d.status, d.folder)
+        table.add_row(str(d.id), d.name, *counts, answers, d.status, d.watch, d.folder)
     Console().print(table)
 
 

@@ -72,9 +72,9 @@ def withheld(name: str, folder: str, gone: int, of: int, share: float) -> str:
         share: the most that may vanish without a word, 0 to 1.
     """
     return (
-        f" {gone} of the {of} known images are no longer in {folder}: {100 * gone / of:.0f} %, more "
-        f"than FUTU_MAX_MISSING_SHARE ({100 * share:g} %). None of them was forgotten. If a disk is "
-        "not mounted, mount it and index again; if they are meant to be gone: "
+        f" {gone} of the {of} known images are no longer in {folder}: {100 * gone / of:.0f} %, "
+        f"more than FUTU_MAX_MISSING_SHARE ({100 * share:g} %). None of them was forgotten. If a "
+        "disk is not mounted, mount it and index again; if they are meant to be gone: "
         f"futu index {name} --confirm-missing."
     )
 

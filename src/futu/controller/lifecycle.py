@@ -161,6 +161,10 @@ class Builds(abc.ABC):
         """The build that waits for a job."""
         return next((b for b in self._under_way.values() if job_id in b.outstanding), None)
 
+    def is_under_way(self, dataset: DatasetRecord) -> bool:
+        """Whether a build of a dataset has not come to its end."""
+        return dataset.id in self._under_way
+
     def progress(self, dataset: DatasetRecord) -> dict[str, Any]:
         """How far the build under way is, or what came of the last one."""
         build = self._under_way.get(dataset.id)

@@ -142,7 +142,7 @@ class Scan:
                         continue
             elif row is not None and row.size == file.size and row.mtime_ns == file.mtime_ns:
                 state = _settled(row)
-                if state is not None and not _fresh(row) and not (further and state == READY):
+                if state is not None and not is_fresh(row) and not (further and state == READY):
                     del known[file.path]
                     if state == READY:
                         unchanged += 1
@@ -179,7 +179,7 @@ class Scan:
             if state is None or row is None or row.content_hash is None:
                 changed.append(_hashed(build, file, now_ns))
                 continue
-            if _fresh(row):
+            if is_fresh(row):
                 again = _hashed(build, file, now_ns)
                 if again.content_hash != row.content_hash:
                     changed.append(again)
@@ -285,7 +285,7 @@ def _settled(row: KnownFile) -> str | None:
     return None
 
 
-def _fresh(row: KnownFile) -> bool:
+def is_fresh(row: KnownFile) -> bool:
     """Whether a file was so new when it was hashed that a later change may not show.
 
     One of the same size within the same tick of the file system's clock. (git calls such an entry

@@ -19,6 +19,8 @@ from futu.controller.access import load_token
 from futu.controller.collector import Collector
 from futu.controller.ingest import Ingest
 from futu.controller.search import Search
+from futu.controller.verify import Verifier
+from futu.controller.watch import Watcher
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display
@@ -87,6 +89,20 @@ class Controller:
             missing_share=settings.max_missing_share,
         )
         self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
+        self.watcher = Watcher(
+            self.catalogue,
+            self.roots,
+            lambda dataset: self.ingest.start_if(dataset, lambda _: True),
+            mode=settings.watch_mode,
+            poll_s=settings.watch_poll_s,
+        )
+        self.verifier = Verifier(
+            self.catalogue,
+            self.roots,
+            self.ingest,
+            self.indexes,
+            missing_share=settings.max_missing_share,
+        )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
@@ -116,9 +132,12 @@ class Controller:
         self.discover()
         self.collector.start()
         self.ingest.resume()
+        self.watcher.start()
 
     def stop(self) -> None:
-        """Builds, collector, index, connections, lock: in that order."""
+        """Watching, verifying, builds, collector, index, connections, lock: in that order."""
+        self.watcher.stop()
+        self.verifier.stop()
         self.ingest.stop()
         self.collector.stop()
         self.indexes.save()

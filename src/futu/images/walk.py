@@ -1,4 +1,4 @@
-"""The walk over a dataset's folder: its pictures, and the parts of it that cannot be looked into."""
+"""The walk over a dataset's folder: its pictures, and the parts that cannot be looked into."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _look(entry: os.DirEntry[str], path: str, roots: ImageRoots) -> FoundFile | 
             real = os.path.realpath(entry.path)
             if not roots.contains(real):
                 return _outside(path) if is_picture or os.path.isdir(real) else None
-        elif not is_picture and entry.is_file() and os.path.splitext(entry.name)[1]:
+        elif not is_picture and "." in entry.name and entry.is_file():
             return None
         facts = entry.stat()
         if stat.S_ISDIR(facts.st_mode):

@@ -25,6 +25,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "folder": display(dataset.folder),
             "description": dataset.description,
             "questions": list(dataset.questions),
+            "watch": controller.watcher.state(dataset.id).how,
         }
 
     @routes.get("/datasets")
