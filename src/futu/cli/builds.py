@@ -17,6 +17,7 @@ from rich.table import Table
 from futu.client import Client
 
 _POLL_S = 0.25
+_WATCH_BEGINS_S = 5.0
 
 
 @click.command()
@@ -102,7 +103,12 @@ def index(
 
 def _how_watched(client: Client, name: str) -> str:
     """What --watch has brought about."""
-    found = next((w for w in client.watched() if w["dataset"] == name), {"how": "", "message": ""})
+    deadline = time.monotonic() + _WATCH_BEGINS_S
+    while True:
+        found = next(w for w in client.watched() if w["dataset"] == name)
+        if found["how"] != "starting" or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
     reason = f" {found['message']}" if found["message"] else ""
     return f"{name} is watched ({found['how']}).{reason} futu index {name} --unwatch ends it."
 

@@ -14,9 +14,9 @@ from futu.catalogue.records import DatasetRecord, Ids, KnownFile
 from futu.catalogue.schema import MISSING, PENDING, READY
 from futu.catalogue.store import Catalogue
 from futu.controller.describe import withheld
-from futu.controller.scan import is_fresh
+from futu.controller.known import is_fresh, same_facts
 from futu.controller.vanished import Vanished, sort_out
-from futu.errors import FutuError
+from futu.errors import FutuError, MissingFileError
 from futu.images.folder import ImageRoots, display, has_picture_name, hash_file
 from futu.images.walk import FoundFile, walk
 from futu.index.live import LiveIndex, LiveIndexes
@@ -200,13 +200,15 @@ def _of_file(
 
     there = row is not None and row.state != MISSING
     if file.error is not None:
+        if row is not None and row.state == READY and isinstance(file.error, MissingFileError):
+            return differs("file_missing", "It is a link to a file that is no longer there.")
         if file.closed or (row is not None and row.state == READY):
             return differs("unreadable", file.error.message)
         if there or not has_picture_name(file.path):
             return None
     if row is None or not there:
         return differs("not_in_catalogue", "It is on the disk, but not in the catalogue.")
-    if (row.size, row.mtime_ns) != (file.size, file.mtime_ns):
+    if not same_facts(file, row):
         return differs("file_changed", "Its size or time is not what the catalogue has.")
     if row.state == PENDING:
         return differs("vector_missing", "It waits for its vector.")

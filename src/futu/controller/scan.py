@@ -14,18 +14,13 @@ from futu.catalogue.schema import FAILED, PENDING, QUARANTINED, READY
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, Ground
 from futu.controller.inherited import Inherited
+from futu.controller.known import is_fresh, same_facts, settled
 from futu.controller.vanished import Vanished, sort_out
 from futu.errors import FutuError, MissingFileError
 from futu.images.folder import ImageRoots, display, has_picture_name, hash_file
 from futu.images.walk import FoundFile, require_disk, walk
 
 log = logging.getLogger(__name__)
-
-PERMANENT_ERRORS = frozenset({"not_an_image", "vector_image", "cannot_decode"})
-"""A file that failed so is tried again only when it has changed, or on request."""
-
-FRESH_NS = 2_000_000_000
-"""The coarsest tick in which file systems count modification times: FAT's two seconds."""
 
 _SCAN_CHUNK = 256
 _CHECK_EVERY = 1024
@@ -136,12 +131,12 @@ class Scan:
                 if row is not None and row.content_hash is not None and not file.closed:
                     if isinstance(file.error, MissingFileError):
                         continue  # a link to nothing: gone, as its file is
-                    if file.error.code == "unreadable" and _settled(row) == READY:
+                    if file.error.code == "unreadable" and settled(row) == READY:
                         as_before[READY] += 1
                         del known[file.path]
                         continue
             elif row is not None and row.size == file.size and row.mtime_ns == file.mtime_ns:
-                state = _settled(row)
+                state = settled(row)
                 if state is not None and not is_fresh(row) and not (further and state == READY):
                     del known[file.path]
                     if state == READY:
@@ -175,7 +170,7 @@ class Scan:
         now_ns = time.time_ns()
         for file, row in files:
             build.check()
-            state = _settled(row) if row is not None and _same_facts(file, row) else None
+            state = settled(row) if row is not None and same_facts(file, row) else None
             if state is None or row is None or row.content_hash is None:
                 changed.append(_hashed(build, file, now_ns))
                 continue
@@ -270,28 +265,6 @@ def _count(build: Build, as_before: Counter[str]) -> None:
     build.record.unchanged += as_before[READY]
     build.record.failed += as_before[FAILED]
     build.record.quarantined += as_before[QUARANTINED]
-
-
-def _same_facts(file: FoundFile, row: KnownFile) -> bool:
-    return file.error is None and (row.size, row.mtime_ns) == (file.size, file.mtime_ns)
-
-
-def _settled(row: KnownFile) -> str | None:
-    """The state of a file that is left alone if it is as it was; None: there is work to do."""
-    if row.state == READY and row.vector_id is not None:
-        return READY
-    if row.state == QUARANTINED or (row.state == FAILED and row.error_code in PERMANENT_ERRORS):
-        return row.state
-    return None
-
-
-def is_fresh(row: KnownFile) -> bool:
-    """Whether a file was so new when it was hashed that a later change may not show.
-
-    One of the same size within the same tick of the file system's clock. (git calls such an entry
-    racily clean.) Times in the future are no sign of it: they would never end.
-    """
-    return abs(row.scanned_at_ns - row.mtime_ns) < FRESH_NS
 
 
 def _hashed(build: Build, file: FoundFile, now_ns: int) -> ScannedFile:

@@ -208,7 +208,7 @@ class Verifier:
             for difference in self._checker.dataset(dataset, deep=deep, suspects=paths):
                 if self._halt.is_set():
                     raise _StoppedError
-                run.current += difference is None or difference.key is None
+                run.current += 1
                 if difference is not None:
                     found.append(difference)
         run.message = "Looking at the indexes."

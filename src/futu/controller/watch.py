@@ -81,7 +81,10 @@ class Watcher:
         poll_s: float,
     ) -> None:
         self._catalogue = catalogue
-        self._make = lambda dataset: _Watch(dataset, roots, build, mode, poll_s)
+        self._roots = roots
+        self._build = build
+        self._mode = mode
+        self._poll_s = poll_s
         self._lock = threading.Lock()
         self._watches: dict[int, _Watch] = {}
 
@@ -125,7 +128,8 @@ class Watcher:
     def _begin(self, dataset: DatasetRecord) -> None:
         with self._lock:
             if dataset.id not in self._watches:
-                watch = self._watches[dataset.id] = self._make(dataset)
+                watch = _Watch(dataset, self._roots, self._build, self._mode, self._poll_s)
+                self._watches[dataset.id] = watch
                 watch.start()
 
 
@@ -186,7 +190,7 @@ class _Watch(threading.Thread):
         before = _identity(folder)
         # What has changed before the watch stood is found by a build too.
         dirty_since: float | None = time.monotonic()
-        looked_at = dirty_since
+        looked_at = time.monotonic()
         for changes in self._ticks(folder):
             if self._ended.is_set():
                 return
