@@ -16,7 +16,7 @@ from futu.controller.build import Build, Ground
 from futu.controller.inherited import Inherited
 from futu.controller.known import is_fresh, same_facts, settled
 from futu.controller.vanished import Vanished, sort_out
-from futu.errors import FutuError, MissingFileError
+from futu.errors import FutuError, MissingFileError, OutsideRootsError
 from futu.images.folder import ImageRoots, display, has_picture_name, hash_file
 from futu.images.walk import FoundFile, require_disk, walk
 
@@ -126,7 +126,7 @@ class Scan:
             if file.error is not None:
                 if file.closed:
                     closed.append(file)
-                if row is None and not file.closed and not has_picture_name(file.path):
+                if row is None and _may_be_no_picture(file):
                     continue
                 if row is not None and row.content_hash is not None and not file.closed:
                     if isinstance(file.error, MissingFileError):
@@ -265,6 +265,13 @@ def _count(build: Build, as_before: Counter[str]) -> None:
     build.record.unchanged += as_before[READY]
     build.record.failed += as_before[FAILED]
     build.record.quarantined += as_before[QUARANTINED]
+
+
+def _may_be_no_picture(file: FoundFile) -> bool:
+    """Whether a file without a picture's name could not be looked into; it is none of ours."""
+    if file.closed or isinstance(file.error, OutsideRootsError):
+        return False
+    return not has_picture_name(file.path)
 
 
 def _hashed(build: Build, file: FoundFile, now_ns: int) -> ScannedFile:

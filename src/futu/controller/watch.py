@@ -247,14 +247,18 @@ class _Watch(threading.Thread):
             self._give_up_events(reason)
             return 0.0
         if self._polled:
+            # Then a build every so often, which finds out whether there is anything to do.
             self._polled = False
-            self._trouble = reason
+            self._say_trouble(reason)
             return 0.0
         self._say("waiting", f"{reason} It is tried again.")
         return _RETRY_S
 
     def _give_up_events(self, reason: str) -> None:
         self._told = False
+        self._say_trouble(reason)
+
+    def _say_trouble(self, reason: str) -> None:
         self._trouble = f"{reason} The folder is looked at every {self._poll_s:g} s instead."
         log.warning("watching %s: %s", self._dataset.name, self._trouble)
 

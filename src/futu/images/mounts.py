@@ -18,10 +18,17 @@ SILENT = frozenset({
 
 
 def is_silent(folder: str | os.PathLike[str]) -> bool:
-    """Whether changes that other machines make in a folder are not announced here."""
+    """Whether changes that other machines make in a folder are not announced here.
+
+    False too when the system does not tell what is mounted.
+    """
     real = os.path.realpath(folder)
     best, silent = "", False
-    for mount in psutil.disk_partitions(all=True):
+    try:
+        mounts = psutil.disk_partitions(all=True)
+    except OSError:
+        return False
+    for mount in mounts:
         point = os.path.join(mount.mountpoint, "")
         if os.path.join(real, "").startswith(point) and len(point) >= len(best):
             best = point
