@@ -43,8 +43,10 @@ def many(count: int, start: int = 0) -> dict[str, bytes]:
     return {f"{n:03}.jpg": content(n) for n in range(start, start + count)}
 
 
-def built(site: Site, dataset: DatasetRecord, state: str = DONE, **how: bool) -> dict[str, Any]:
-    site.controller.ingest.start(dataset, **how)
+def built(
+    site: Site, dataset: DatasetRecord, state: str = DONE, *, confirm_missing: bool = False
+) -> dict[str, Any]:
+    site.controller.ingest.start(dataset, confirm_missing=confirm_missing)
     progress = site.await_state(dataset, DONE, ERROR, UNCONFIRMED)
     assert progress["state"] == state, progress["message"]
     return progress
@@ -151,7 +153,7 @@ def test_young_file_is_read_again_until_its_time_can_be_trusted(
     first = built(site, dataset)
     assert sorted(hashed) == ["a.jpg", "b.jpg"]
     now_ns = time.time_ns() + 3_000_000_000
-    monkeypatch.setattr(scan.time, "time_ns", lambda: now_ns)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns)
     for _ in range(2):
         built(site, dataset)
     assert sorted(hashed) == ["a.jpg", "a.jpg", "b.jpg", "b.jpg"]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flask.testing import FlaskClient
 from tests.conftest import until
 from tests.integration.conftest import Site
 from tests.integration.privileges import without_override
@@ -39,7 +38,7 @@ def site(tmp_path: Path, redis_url: str) -> Iterator[Site]:
 
 
 @pytest.fixture
-def http(site: Site) -> FlaskClient:
+def http(site: Site) -> Any:
     return create_app(site.controller).test_client()
 
 
@@ -52,7 +51,7 @@ def indexed(site: Site, name: str = "one", count: int = 12, start: int = 0) -> D
     return dataset
 
 
-def verified(http: FlaskClient, **how: Any) -> dict[str, Any]:
+def verified(http: Any, **how: Any) -> dict[str, Any]:
     """The end of a verification."""
     answer = http.post("/api/verify", json=how)
     assert answer.status_code == 200, answer.json
@@ -115,7 +114,7 @@ def spoil(site: Site, dataset: DatasetRecord) -> dict[tuple[str, str], int]:
     }
 
 
-def test_all_agree_after_a_build(site: Site, http: FlaskClient) -> None:
+def test_all_agree_after_a_build(site: Site, http: Any) -> None:
     assert http.get("/api/verify").json["state"] == "none"
     site.work()
     indexed(site)
@@ -126,7 +125,7 @@ def test_all_agree_after_a_build(site: Site, http: FlaskClient) -> None:
 
 
 def test_every_difference_is_listed_and_mended_without_making_stored_vectors_again(
-    site: Site, http: FlaskClient
+    site: Site, http: Any
 ) -> None:
     worker = site.work()
     dataset = indexed(site)
@@ -153,7 +152,7 @@ def test_every_difference_is_listed_and_mended_without_making_stored_vectors_aga
     assert site.files(dataset)["moved.jpg"][0] == READY
 
 
-def test_one_dataset_is_verified_by_itself(site: Site, http: FlaskClient) -> None:
+def test_one_dataset_is_verified_by_itself(site: Site, http: Any) -> None:
     site.work()
     indexed(site, "one")
     two = indexed(site, "two", start=50)
@@ -168,7 +167,7 @@ def test_one_dataset_is_verified_by_itself(site: Site, http: FlaskClient) -> Non
 
 @pytest.mark.parametrize("mount_point", ["missing", "empty"])
 def test_disk_that_is_not_mounted_is_one_difference_that_is_not_mended(
-    site: Site, http: FlaskClient, mount_point: str
+    site: Site, http: Any, mount_point: str
 ) -> None:
     site.work()
     dataset = indexed(site)
@@ -196,7 +195,7 @@ def test_unreadable_folder_is_named_and_what_is_in_it_left_alone(
             site.controller.ingest.start(dataset)
             site.await_state(dataset, DONE)
             locked.chmod(0)
-            http = create_app(site.controller).test_client()
+            http: Any = create_app(site.controller).test_client()
             facts = verified(http, repair=True)
             assert (listed(facts), facts["left"]) == ({("unreadable", "locked")}, 1)
             assert site.files(dataset)["locked/b.jpg"][0] == READY
@@ -206,9 +205,7 @@ def test_unreadable_folder_is_named_and_what_is_in_it_left_alone(
             site.close()
 
 
-def test_verification_waits_for_the_build_under_way_and_can_be_ended(
-    site: Site, http: FlaskClient
-) -> None:
+def test_verification_waits_for_the_build_under_way_and_can_be_ended(site: Site, http: Any) -> None:
     dataset = site.fill("one", {"a.jpg": content(0)})
     site.controller.ingest.start(dataset)
     site.lease()

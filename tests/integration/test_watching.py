@@ -7,6 +7,7 @@ import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import until
@@ -95,7 +96,7 @@ def test_watching_goes_on_with_the_next_controller_until_it_is_ended(site: Site)
     site.work()
     until(lambda: states(site, dataset).get("b.jpg") == READY)
     assert site.controller.dataset("one").watched
-    http = create_app(site.controller).test_client()
+    http: Any = create_app(site.controller).test_client()
     assert http.get("/api/watch").json == {
         "watched": [{"dataset": "one", "how": "events", "message": ""}]
     }

@@ -94,9 +94,9 @@ def index(
                 console.print(f"failed: {failure.path}: {failure.error}", markup=False, style="red")
             if troubled > len(failures):
                 console.print(f"… and {troubled - len(failures)} more failed.")
-            console.print(progress.message, markup=False)
+            console.print(progress.message, markup=False, soft_wrap=True)
             if watch:
-                console.print(_how_watched(client, name), markup=False)
+                console.print(_how_watched(client, name), markup=False, soft_wrap=True)
         if progress.status != "done":
             sys.exit(1)
 
