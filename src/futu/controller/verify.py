@@ -253,6 +253,7 @@ def _summary(run: Verification) -> str:
     if not found:
         return "Disk, catalogue and index agree."
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(run.found.items()))
+    total = "1 difference" if found == 1 else f"{found} differences"
     if not run.repair:
-        return f"{found} differences: {kinds}. futu verify --repair mends what can be mended."
-    return f"{found} differences: {kinds}. {mended} mended, {found - mended} left."
+        return f"{total}: {kinds}. futu verify --repair mends what can be mended."
+    return f"{total}: {kinds}. {mended} mended, {found - mended} left."
