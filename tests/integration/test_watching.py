@@ -126,10 +126,20 @@ def test_folder_that_goes_and_comes_back_is_watched_again(site: Site) -> None:
 
 def test_change_during_a_build_is_found_by_the_one_after(site: Site) -> None:
     dataset = watched(site)
+    site.await_state(dataset, DONE)
+    own = site.controller.watcher._watches[dataset.id]
+    begin, answers = own._build, list[bool]()
+
+    def build(wanted: DatasetRecord) -> bool:
+        answers.append(begin(wanted))
+        return answers[-1]
+
+    own._build = build
     site.rest()
     (Path(dataset.folder) / "b.jpg").write_bytes(content(1))
     lease = site.lease()
     (Path(dataset.folder) / "c.jpg").write_bytes(content(2))
+    until(lambda: False in answers)
     site.deliver(lease)
     site.work()
     until(lambda: states(site, dataset).get("c.jpg") == READY)

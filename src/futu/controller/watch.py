@@ -194,8 +194,7 @@ class _Watch(threading.Thread):
         for changes in self._ticks(folder):
             if self._ended.is_set():
                 return
-            if self.state.how not in ("events", "polling"):
-                self._say("events" if self._told else "polling", self._trouble)
+            self._say("events" if self._told else "polling", self._trouble)
             now = time.monotonic()
             if any(_matters(str(folder), change, path) for change, path in changes):
                 dirty_since = now if dirty_since is None else dirty_since
