@@ -91,13 +91,10 @@ def build(controller: Controller, dataset: DatasetRecord, count: int) -> None:
         raise RuntimeError(f"not all unchanged: {progress}")
 
 
-def times(action: Callable[[], object], rounds: int) -> list[float]:
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - started)
-    return taken
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -122,11 +119,15 @@ def main() -> None:
             "os.scandir": lambda: bare_walk(dataset.folder),
             "find -printf": lambda: find(dataset.folder),
         }
-        medians = {}
-        for label, action in contenders.items():
-            taken = times(action, options.rounds)
-            medians[label] = median(taken)
-            print(f"{label:12} {median(taken):7.3f} s  {[round(t, 3) for t in taken]}")
+        # By turns, so that what else the machine does concerns all of them.
+        rounds = [
+            {label: seconds(action) for label, action in contenders.items()}
+            for _ in range(options.rounds)
+        ]
+        medians = {label: median(taken[label] for taken in rounds) for label in contenders}
+        for label in contenders:
+            each = [round(taken[label], 3) for taken in rounds]
+            print(f"{label:12} {medians[label]:7.3f} s  {each}")
         jobs = sum(controller.queue.depth().values())
         for label in ("os.scandir", "find -printf"):
             print(f"futu / {label}: {medians['futu'] / medians[label]:.1f}")
