@@ -31,7 +31,7 @@ class Dataset:
     status: str = ""
     questions: tuple[str, ...] = ("similar",)
     first_image_url: str | None = None
-    watch: str = "off"
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,10 @@ class Client:
         body = {"dataset_names": names and list(names), "deep": deep, "repair": repair}
         self._call("POST", "/api/verify", json=body)
 
-    def verification(self, limit: int = 100) -> dict[str, Any]:
-        """GET /api/verify: how far it is, and so many of the differences."""
-        body: dict[str, Any] = self._call("GET", "/api/verify", params={"limit": limit})
+    def verification(self, limit: int = 100, offset: int = 0) -> dict[str, Any]:
+        """GET /api/verify: how far it is, and a page of the differences; ``limit`` 1-1000."""
+        page = {"limit": limit, "offset": offset}
+        body: dict[str, Any] = self._call("GET", "/api/verify", params=page)
         return body
 
     def cancel_verification(self) -> bool:

@@ -57,7 +57,7 @@ def verified(http: Any, **how: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.json
 
     def ended() -> Any:
-        facts: Any = http.get("/api/verify?limit=10000").json
+        facts: Any = http.get("/api/verify?limit=1000").json
         return facts if facts["state"] != "running" else None
 
     facts: dict[str, Any] = until(ended)

@@ -100,7 +100,7 @@ def test_watching_goes_on_with_the_next_controller_until_it_is_ended(site: Site)
     assert http.get("/api/watch").json == {
         "watched": [{"dataset": "one", "how": "events", "message": ""}]
     }
-    assert http.get("/api/datasets").json["datasets"][0]["watch"] == "events"
+    assert http.get("/api/datasets").json["datasets"][0]["watched"] is True
     assert http.delete("/api/watch/one").json["was_watched"]
     assert not http.delete("/api/watch/one").json["was_watched"]
     assert http.get("/api/watch").json == {"watched": []}

@@ -20,6 +20,7 @@ def datasets(server: str | None, as_json: bool) -> None:
     """List the datasets."""
     with Client(server) as client:
         found = client.datasets()
+        how = {watch["dataset"]: watch["how"] for watch in client.watched()}
     if as_json:
         click.echo(json.dumps([asdict(d) for d in found], ensure_ascii=False, indent=1))
         return
@@ -31,7 +32,7 @@ def datasets(server: str | None, as_json: bool) -> None:
     )
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
-        table.add_row(str(d.id), d.name, *counts, answers, d.status, d.watch, d.folder)
+        table.add_row(str(d.id), d.name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
     Console().print(table)
 
 
@@ -53,6 +54,12 @@ def status(server: str | None, as_json: bool) -> None:
             facts = health.get(part, {})
             rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
             click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
+        if health.get("index", {}).get("status") == "down":
+            click.echo(f"  index: down, error {health['index']['error']}")
+        if "leader" in health:
+            leader = health["leader"]
+            who = "this controller" if leader["this"] else "another controller"
+            click.echo(f"  leader: {who}, {leader['name']}" if leader["name"] else "  leader: none")
         for live in health.get("indexes", []):
             click.echo(
                 f"  index: {live['question']}, {live['model_id']}, {live['kind']}, "

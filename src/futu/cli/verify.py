@@ -15,7 +15,7 @@ from futu.client import Client
 from futu.errors import FutuError
 
 _POLL_S = 0.2
-_MOST_SHOWN = 10_000
+_PAGE = 1000
 _EXIT_DIFFERENCES = 1
 _EXIT_UNKNOWN = 2
 
@@ -75,6 +75,14 @@ def _line(difference: dict[str, Any]) -> str:
     return f"{mended}{difference['kind']:16}  {where}{'  ' if where else ''}{difference['detail']}"
 
 
+def _whole(client: Client) -> dict[str, Any]:
+    """The end of a verification with all the differences that are kept."""
+    facts = client.verification(_PAGE)
+    while page := client.verification(_PAGE, len(facts["differences"]))["differences"]:
+        facts["differences"] += page
+    return facts
+
+
 def _follow(client: Client, console: Console) -> dict[str, Any]:
     columns = (
         TextColumn("verify"),
@@ -89,5 +97,5 @@ def _follow(client: Client, console: Console) -> dict[str, Any]:
             total = max(facts["total"], facts["current"])
             bar.update(task, completed=facts["current"], total=total, description=facts["message"])
             if facts["state"] != "running":
-                return client.verification(limit=_MOST_SHOWN)
+                return _whole(client)
             time.sleep(_POLL_S)

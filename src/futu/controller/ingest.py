@@ -20,7 +20,7 @@ from futu.controller.dispatch import Dispatch
 from futu.controller.inherited import Inherited
 from futu.controller.lifecycle import Builds
 from futu.controller.scan import Scan
-from futu.errors import FutuError
+from futu.errors import FutuError, MissingFileError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display
 from futu.index.live import LiveIndexes
@@ -103,7 +103,7 @@ class Ingest(Builds):
         try:
             note = self._scan.run(build, lambda contents: self._dispatch.send(build, contents))
             self._dispatch.finish(build)
-        except (BuildCancelledError, FutuError):
+        except (BuildCancelledError, MissingFileError):
             try:
                 self._dispatch.withdraw(build)
             except FutuError as error:

@@ -25,7 +25,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "folder": display(dataset.folder),
             "description": dataset.description,
             "questions": list(dataset.questions),
-            "watch": controller.watcher.state(dataset.id).how,
+            "watched": dataset.watched,
         }
 
     @routes.get("/datasets")

@@ -7,11 +7,12 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from futu.catalogue.records import DatasetRecord
+from futu.controller.relay import by_leader
 from futu.controller.routes.fields import flag, json_object, number, texts
 from futu.controller.service import Controller
-from futu.controller.verify import MOST_LISTED
 
 _MAX_DATASETS = 1000
+_MAX_PAGE = 1000
 
 
 def blueprint(controller: Controller) -> Blueprint:
@@ -23,17 +24,20 @@ def blueprint(controller: Controller) -> Blueprint:
         return {"dataset": dataset.name, "how": state.how, "message": state.message}
 
     @routes.get("/watch")
+    @by_leader
     def watched() -> Response:
         listed = [d for d in controller.catalogue.datasets() if d.watched]
         return jsonify({"watched": [described(dataset) for dataset in listed]})
 
     @routes.post("/watch/<dataset_name>")
+    @by_leader
     def watch(dataset_name: str) -> Response:
         dataset = controller.dataset(dataset_name)
         controller.watcher.watch(dataset)
         return jsonify(described(dataset))
 
     @routes.delete("/watch/<dataset_name>")
+    @by_leader
     def unwatch(dataset_name: str) -> Response:
         dataset = controller.dataset(dataset_name)
         watched = controller.watcher.unwatch(dataset)
@@ -41,13 +45,14 @@ def blueprint(controller: Controller) -> Blueprint:
 
     def answer() -> Response:
         offset = int(number("offset", request.args.get("offset", 0), 0, 10**9))
-        limit = int(number("limit", request.args.get("limit", 100), 1, MOST_LISTED))
+        limit = int(number("limit", request.args.get("limit", 100), 1, _MAX_PAGE))
         run = controller.verifier.last
         if run is None:
             return jsonify({"state": "none", "message": "Nothing was verified yet."})
         return jsonify(run.described(offset, limit))
 
     @routes.post("/verify")
+    @by_leader
     def verify() -> Response:
         body = json_object()
         chosen = None
@@ -59,10 +64,12 @@ def blueprint(controller: Controller) -> Blueprint:
         return answer()
 
     @routes.get("/verify")
+    @by_leader
     def progress() -> Response:
         return answer()
 
     @routes.delete("/verify")
+    @by_leader
     def cancel() -> Response:
         return jsonify({"cancelled": controller.verifier.cancel()})
 
