@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
 from futu.catalogue.store import Catalogue
+from futu.controller.presence import Presence
 from futu.errors import (
     InvalidRequestError,
     JobFailedError,
@@ -25,6 +26,9 @@ from futu.index.live import LiveIndexes
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models.spec import ModelSpec, Question
+
+_MOST_LOOKS = 5
+"""Searches in a row whose results turn out to have been deleted."""
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
@@ -68,6 +72,7 @@ class Search:
         self._indexes = indexes
         self._limits = limits
         self._models = models
+        self._presence = Presence(catalogue)
         self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
         self._answering: dict[str, tuple[int, set[int]]] = {}
 
@@ -236,18 +241,35 @@ class Search:
         offset: int = 0,
         min_similarity: float = 0.0,
     ) -> list[Neighbour]:
-        """The images most similar to a vector, best first; equal files stand beside each other."""
+        """The images most similar to a vector, best first; equal files stand beside each other.
+
+        Files that were deleted are no results, and others take their places.
+        """
+        for _ in range(_MOST_LOOKS):
+            found = self._nearest(vector, datasets, question, k + offset)
+            page = found[offset : k + offset]
+            gone = self._presence.gone(neighbour.image for neighbour in page)
+            if not gone:
+                break
+            page = [neighbour for neighbour in page if neighbour.image.id not in gone]
+        return [n for n in page if n.similarity >= min_similarity]
+
+    def _nearest(
+        self,
+        vector: npt.NDArray[np.float32],
+        datasets: Sequence[DatasetRecord],
+        question: Question,
+        wanted: int,
+    ) -> list[Neighbour]:
         dataset_ids = tuple(sorted(dataset.id for dataset in datasets))
-        wanted = k + offset
         allowed = self._allowed_ids(self.model_id(question), dataset_ids)
         ids, cosines = self._indexes[question].index.search(vector, wanted, allowed)
         images = self._catalogue.images_of_vectors(ids.tolist(), dataset_ids)
-        found = [
+        return [
             Neighbour(image, float(cosine))
             for vector_id, cosine in zip(ids.tolist(), cosines)
             for image in images.get(vector_id, ())
         ]
-        return [n for n in found[offset:wanted] if n.similarity >= min_similarity]
 
     def _allowed_ids(self, model_id: str, dataset_ids: tuple[int, ...]) -> Ids:
         changes = self._catalogue.changes
