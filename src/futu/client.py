@@ -72,6 +72,7 @@ class Dataset:
     questions: tuple[str, ...] = ("similar",)
     first_image_url: str | None = None
     models: dict[str, ServedModels] = field(default_factory=dict)
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,12 @@ class Client:
         *,
         questions: Sequence[str] | None = None,
         retry_failed: bool = False,
+        confirm_missing: bool = False,
     ) -> None:
         """POST /api/build_index; ``questions`` are those the datasets answer from now on."""
         body: dict[str, Any] = {"dataset_names": list(names), "distributed": True}
         body["retry_failed"] = retry_failed
+        body["confirm_missing"] = confirm_missing
         if questions is not None:
             body["questions"] = list(questions)
         self._call("POST", "/api/build_index", json=body)
@@ -223,6 +226,37 @@ class Client:
     def cancel_build(self, name: str) -> bool:
         """DELETE /api/build_index/<dataset>; False when none was under way."""
         return bool(self._call("DELETE", f"/api/build_index/{quote(name, safe='')}")["cancelled"])
+
+    def watch(self, name: str) -> dict[str, Any]:
+        """POST /api/watch/<dataset>: index it whenever it changes; how it is watched."""
+        body: dict[str, Any] = self._call("POST", f"/api/watch/{quote(name, safe='')}")
+        return body
+
+    def unwatch(self, name: str) -> bool:
+        """DELETE /api/watch/<dataset>; False when it was not watched."""
+        return bool(self._call("DELETE", f"/api/watch/{quote(name, safe='')}")["was_watched"])
+
+    def watched(self) -> list[dict[str, Any]]:
+        """GET /api/watch: which datasets are watched, and how."""
+        found: list[dict[str, Any]] = self._call("GET", "/api/watch")["watched"]
+        return found
+
+    def verify(
+        self, names: Sequence[str] | None, *, deep: bool = False, repair: bool = False
+    ) -> None:
+        """POST /api/verify: begin to compare disk, catalogue and index; None: of all datasets."""
+        body = {"dataset_names": names and list(names), "deep": deep, "repair": repair}
+        self._call("POST", "/api/verify", json=body)
+
+    def verification(self, limit: int = 100, offset: int = 0) -> dict[str, Any]:
+        """GET /api/verify: how far it is, and a page of the differences; ``limit`` 1-1000."""
+        page = {"limit": limit, "offset": offset}
+        body: dict[str, Any] = self._call("GET", "/api/verify", params=page)
+        return body
+
+    def cancel_verification(self) -> bool:
+        """DELETE /api/verify; False when none was under way."""
+        return bool(self._call("DELETE", "/api/verify")["cancelled"])
 
     def builds(self, limit: int = 20) -> list[Progress]:
         """GET /api/builds: newest first."""

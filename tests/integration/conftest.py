@@ -21,6 +21,7 @@ from futu.catalogue.store import Catalogue
 from futu.controller import collector
 from futu.controller.service import Controller
 from futu.images.folder import hash_bytes, hash_file
+from futu.index.live import LiveIndex
 from futu.jobs.message import (
     ImageItem,
     ItemError,
@@ -138,6 +139,11 @@ class Site:
     def model_id(self) -> str:
         """The model of the question similar."""
         return self.controller.models["similar"].model_id
+
+    @property
+    def live(self) -> LiveIndex:
+        """The index of that model, in memory."""
+        return self.controller.indexes.of_model[self.model_id]
 
     def start(self) -> None:
         """Start the controller."""

@@ -90,7 +90,7 @@ def test_imported_pictures_are_searchable_without_a_compute_server(
     states = {path: state for path, (state, _) in there.files(dataset).items()}
     assert states.pop("2.jpg") == "missing"
     assert set(states.values()) == {READY}
-    assert len(there.controller.indexes.of_model[there.model_id].index) == 3
+    assert len(there.live.index) == 3
     assert there.controller.queue.depth()["library"] == 0
 
 
@@ -135,7 +135,7 @@ def test_restored_catalogue_is_searched_with_an_index_of_its_own(
     made(indexed, "import", tmp_path / "two.zip")
     indexed.next_controller()
     indexed.controller.start()
-    live = indexed.controller.indexes.of_model[indexed.model_id]
+    live = indexed.live
     dataset = indexed.controller.dataset("two")
     ids = indexed.controller.catalogue.searchable_vector_ids(live.model_id, [dataset.id])
     ((_, vectors),) = indexed.controller.catalogue.vectors(ids.tolist())

@@ -119,6 +119,18 @@ class DatasetQueries(Session):
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
 
+    def set_watched(self, dataset_id: int, watched: bool) -> None:
+        """Let a dataset be watched from now on, or no longer."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(watched=watched))
+
 
 def _datasets() -> Any:
-    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description, Dataset.questions)
+    return select(
+        Dataset.id,
+        Dataset.name,
+        Dataset.folder,
+        Dataset.description,
+        Dataset.questions,
+        Dataset.watched,
+    )

@@ -78,13 +78,15 @@ def open_engine(url: str, program: str = PROGRAM) -> Engine:
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         engine = create_engine(
             parsed,
+            # A thousand values of a statement that failed would only fill the log.
+            hide_parameters=True,
             # A server that was restarted costs no request; a bounded number of connections.
             pool_pre_ping=True,
             pool_size=_CONNECTIONS // 2,
@@ -172,7 +174,6 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(
             f"SET lock_timeout = {_BUSY_TIMEOUT_MS}; "
-            f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}; "
             # A plan made while a table was small must not stay when it is large.
             "SET plan_cache_mode = force_custom_plan"
         )
@@ -181,10 +182,13 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 def _begin_postgresql(connection: Connection) -> None:
     # As SQLite has it: a write transaction is alone among writers, of all controllers. So no two
-    # can deadlock, and what one has read stays so until it writes.
+    # can deadlock, and what one has read stays so until it writes. One that only reads holds up
+    # nobody, and may take its time.
     options = connection.get_execution_options()
     if options.get("futu_writes", False):
-        if (most_ms := options.get("futu_idle_ms")) is not None:
-            # Before the lock, lest a process be suspended between the two.
-            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {most_ms}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
+        most_ms = int(options.get("futu_idle_ms", _IDLE_TIMEOUT_MS))
+        # The limit before the lock, lest a process be suspended between the two.
+        connection.exec_driver_sql(
+            f"SELECT set_config('idle_in_transaction_session_timeout', '{most_ms}', true), "
+            f"pg_advisory_xact_lock({_WRITER})"
+        )

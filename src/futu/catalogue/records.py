@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ class DatasetRecord:
     folder: str
     description: str
     questions: tuple[str, ...] = ("similar",)
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,7 @@ class Pruned:
     model_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """What is known of a file of a dataset; ``vector_id`` is None while it has no vector."""
 
     id: int
@@ -71,11 +72,23 @@ class KnownFile:
     state: str
     error_code: str | None
     vector_id: int | None
+    scanned_at_ns: int
+
+
+class StoredVector(NamedTuple):
+    """A searchable image and its vector, if it has one; ``size`` in bytes."""
+
+    path: str
+    vector_id: int | None
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A new or changed file as the scan found it, to be written."""
+    """A new or changed file as the scan found it, to be written.
+
+    ``scanned_at_ns``: when its content was hashed, nanoseconds since 1970.
+    """
 
     path: str
     size: int
@@ -84,6 +97,7 @@ class ScannedFile:
     state: str
     error_code: str | None = None
     error: str | None = None
+    scanned_at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,7 @@ class BuildRecord:
     quarantined: int = 0
     missing: int = 0
     message: str = ""
+    confirm_missing: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

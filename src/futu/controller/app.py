@@ -19,12 +19,14 @@ from futu.controller.routes import (
     page,
     search,
     status,
+    watching,
 )
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError
 
 log = logging.getLogger(__name__)
 
+_ROUTES = (builds, compute, datasets, files, jobs, models, page, search, status, watching)
 _FORM_OVERHEAD_BYTES = 1024 * 1024
 _HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}
 _PUBLIC = frozenset({"status.health"})
@@ -50,7 +52,7 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, jobs, models, page, search, status):
+    for module in _ROUTES:
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from futu.catalogue.records import DatasetRecord, Ids, ImageRecord, ModelRecord
 from futu.catalogue.store import Catalogue
+from futu.controller.presence import Presence
 from futu.controller.serving import Serving
 from futu.errors import (
     IndexUnavailableError,
@@ -26,6 +27,9 @@ from futu.images.info import Box
 from futu.index.live import LiveIndex, LiveIndexes
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
+
+_MOST_LOOKS = 5
+"""Searches in a row whose results turn out to have been deleted."""
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
@@ -93,6 +97,7 @@ class Search:
         self._indexes = indexes
         self._limits = limits
         self._serving = serving
+        self._presence = Presence(catalogue)
         self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
         self._answering: dict[str, tuple[int, dict[int, ModelRecord]]] = {}
 
@@ -264,7 +269,7 @@ class Search:
 
         Args:
             vector_of: gives the query's vector under a model; asked once for each.
-            datasets: to be searched.
+            datasets: to be searched. Files of them that were deleted are no results.
             question: which.
             k: how many, after ``offset`` others.
             offset: how many of the best are left out.
@@ -274,6 +279,7 @@ class Search:
             NotIndexedError: none of the datasets has anything indexed for the question.
         """
         vectors: dict[str, Vector] = {}
+        looks = 0
         while True:
             seen = self._catalogue.model_changes
             ranks: list[list[Neighbour]] = []
@@ -288,9 +294,13 @@ class Search:
                 raise IndexUnavailableError(
                     "The index is being loaded; try again in a moment.", question=question
                 )
-            break
-        found = ranks[0] if len(ranks) == 1 else _by_rank(ranks)
-        page = [n for n in found[offset : k + offset] if n.similarity >= min_similarity]
+            found = ranks[0] if len(ranks) == 1 else _by_rank(ranks)
+            page = found[offset : k + offset]
+            gone = self._presence.gone(neighbour.image for neighbour in page)
+            looks += 1
+            if not gone or looks == _MOST_LOOKS:
+                break
+        page = [n for n in page if n.image.id not in gone and n.similarity >= min_similarity]
         return Found(page, tuple(group.model.model_id for group in groups))
 
     def neighbours(self, vector: Vector, served: Served, k: int) -> list[Neighbour]:

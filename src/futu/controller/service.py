@@ -24,10 +24,13 @@ from futu.controller.search import Search
 from futu.controller.serving import Serving
 from futu.controller.switch import Switch
 from futu.controller.used_indexes import UsedIndexes
+from futu.controller.verify import Verifier
+from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display, walk
+from futu.images.folder import ImageRoots, display
+from futu.images.walk import walk
 from futu.index.live import LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndexes
 from futu.index.milvus_server import MilvusServer, milvus_address
@@ -138,6 +141,7 @@ class Controller:
         self.discover()
         self.collector.start()
         self.ingest.resume()
+        self.watcher.start()
         self._at_work = True
         if term is not None:
             self.relay.start()
@@ -146,13 +150,15 @@ class Controller:
         """End it."""
         self._at_work = False
         self.relay.stop()
-        self.ingest.stop()
-        self.collector.stop()
+        self._stop_tasks()
         self._make_tasks(self.catalogue)
 
     def _make_tasks(self, catalogue: Catalogue) -> None:
-        """Builds, collector and changes of models, not started; they write to this catalogue."""
-        self.ingest = Ingest(
+        """Builds, collector, changes of models, watching and verifying, not started.
+
+        They write to this catalogue.
+        """
+        self.ingest = ingest = Ingest(
             catalogue,
             self.queue,
             self.roots,
@@ -161,18 +167,40 @@ class Controller:
             used=self._used,
             serving=self.serving,
             batch_size=self.settings.batch_size,
+            missing_share=self.settings.max_missing_share,
         )
         default_id = self.models["similar"].model_id
-        self.collector = Collector(catalogue, self.queue, self.ingest, self.indexes, default_id)
-        self.switch = Switch(catalogue, self.ingest, self.indexes, self.serving)
+        self.collector = Collector(catalogue, self.queue, ingest, self.indexes, default_id)
+        self.switch = Switch(catalogue, ingest, self.indexes, self.serving)
+        self.watcher = Watcher(
+            catalogue,
+            self.roots,
+            lambda dataset: ingest.start_if(dataset, lambda _: True),
+            mode=self.settings.watch_mode,
+            poll_s=self.settings.watch_poll_s,
+        )
+        self.verifier = Verifier(
+            catalogue,
+            self.roots,
+            ingest,
+            self.indexes,
+            self.serving,
+            missing_share=self.settings.max_missing_share,
+        )
+
+    def _stop_tasks(self) -> None:
+        """Watching, verifying, builds, collector: in that order."""
+        self.watcher.stop()
+        self.verifier.stop()
+        self.ingest.stop()
+        self.collector.stop()
 
     def stop(self) -> None:
-        """Following, lead, builds, collector, index, connections, lock: in that order."""
+        """Following, lead, its tasks, index, connections, lock: in that order."""
         self._follower.stop()
         self.leadership.stop()
         self.relay.stop()
-        self.ingest.stop()
-        self.collector.stop()
+        self._stop_tasks()
         self.indexes.save()
         if self._index_server is not None:
             self._index_server.close()
