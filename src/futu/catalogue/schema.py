@@ -119,6 +119,8 @@ class Image(Base):
         UniqueConstraint("dataset_id", "path"),
         Index(None, "dataset_id", "state"),
         Index(None, "content_hash"),
+        Index(None, "dataset_id", "mtime_ns"),
+        Index(None, "dataset_id", "size"),
         {"sqlite_autoincrement": True},
     )
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy import (
+    LargeBinary,
+    bindparam,
+    func,
     select,
+    type_coerce,
 )
 
 from futu.catalogue.records import (
     Ids,
     ImageRecord,
+    Scope,
     Vectors,
 )
 from futu.catalogue.schema import (
@@ -33,10 +41,30 @@ class SearchQueries(Session):
             UnknownImageError: there is none.
         """
         with self.read() as db:
-            row = db.execute(images_query().where(Image.id == image_id)).mappings().first()
+            row = db.execute(_image_by_id(), {"id": image_id}).first()
         if row is None:
             raise UnknownImageError(f"There is no image {image_id}.", id=image_id)
-        return ImageRecord(**row)
+        return ImageRecord(*row)
+
+    def image_of_content(self, content_hash: bytes) -> ImageRecord | None:
+        """The oldest searchable image with a content, if there is one."""
+        query = _images().where(Image.content_hash == content_hash, Image.state == READY)
+        with self.read() as db:
+            row = db.execute(query.order_by(Image.id).limit(1)).first()
+        return None if row is None else ImageRecord(*row)
+
+    def image_at(self, dataset_id: int, path: str) -> ImageRecord | None:
+        """The image at a path of a dataset, if there is one."""
+        query = _images().where(Image.dataset_id == dataset_id, Image.path == path)
+        with self.read() as db:
+            row = db.execute(query).first()
+        return None if row is None else ImageRecord(*row)
+
+    def vector_of_content(self, content_hash: bytes, model_id: str) -> Vectors | None:
+        """The vector of a content under a model, shape (dimension,), if there is one."""
+        with self.read() as db:
+            data = db.scalar(_vector_of_content(), {"hash": content_hash, "model": model_id})
+        return None if data is None else np.frombuffer(data, "<f2")
 
     def images_of_vectors(
         self, vector_ids: Sequence[int], dataset_ids: Sequence[int]
@@ -46,17 +74,12 @@ class SearchQueries(Session):
         with self.read() as db:
             for chunk in chunks(vector_ids):
                 # In two steps, each by an index: as one join, SQLite may walk all images.
-                vectors = select(Vector.content_hash, Vector.id).where(Vector.id.in_(chunk))
-                owners = {row[0]: row[1] for row in db.execute(vectors)}
-                query = (
-                    images_query(Image.content_hash)
-                    .where(Image.content_hash.in_(list(owners)), Image.state == READY)
-                    .order_by(Image.id)
-                )
-                for row in db.execute(query).mappings():
-                    if row["dataset_id"] in dataset_ids:
-                        vector_id = owners[row["content_hash"]]
-                        image = ImageRecord(**row, vector_id=vector_id)
+                rows = db.execute(_contents_of_vectors(), {"ids": chunk})
+                owners = {row[0]: row[1] for row in rows}
+                for row in db.execute(_images_of_contents(), {"hashes": list(owners)}):
+                    if row[1] in dataset_ids:
+                        vector_id = owners[row[10]]
+                        image = ImageRecord(*row, vector_id=vector_id)
                         found.setdefault(vector_id, []).append(image)
         return found
 
@@ -73,6 +96,24 @@ class SearchQueries(Session):
         with self.read() as db:
             return np.sort(np.fromiter((row[0] for row in db.execute(query)), np.int64))
 
+    def vector_ids_in(self, scope: Scope, model_id: str, most: int | None = None) -> Ids | None:
+        """Ids of the vectors that at least one searchable image in a scope has.
+
+        Args:
+            scope: which images.
+            model_id: whose vectors.
+            most: stop at more images than so many; None: never.
+
+        Returns:
+            Ids, ascending, int64; None when there are more than ``most`` images.
+        """
+        query = scope_query(scope, model_id)
+        if most is not None:
+            query = query.limit(most + 1)
+        with self.read() as db:
+            ids = np.fromiter((row[0] for row in db.execute(query)), np.int64)
+        return None if most is not None and len(ids) > most else np.unique(ids)
+
     def vectors(self, vector_ids: Sequence[int]) -> Iterator[tuple[Ids, Vectors]]:
         """These vectors in pieces: ids (n,) int64 and vectors (n, dimension) float16."""
         for chunk in chunks(vector_ids):
@@ -83,3 +124,75 @@ class SearchQueries(Session):
             if rows:
                 ids = np.array([row[0] for row in rows], np.int64)
                 yield ids, np.stack([np.frombuffer(row[1], "<f2") for row in rows])
+
+
+def scope_query(scope: Scope, model_id: str) -> Any:
+    """Select the vector id of each searchable image in a scope.
+
+    With a bound on path, time or size its index is walked, otherwise that on the state.
+    """
+    query = (
+        select(Vector.id)
+        .select_from(Image)
+        .join(
+            Vector, (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id)
+        )
+        .where(Image.dataset_id.in_(scope.dataset_ids))
+    )
+    ranges: list[Any] = []
+    if scope.path_prefix:
+        path, begin = type_coerce(Image.path, LargeBinary), os.fsencode(scope.path_prefix)
+        ranges += [path >= begin, path < _next_prefix(begin)]
+    if scope.after_ns is not None:
+        ranges.append(Image.mtime_ns >= scope.after_ns)
+    if scope.before_ns is not None:
+        ranges.append(Image.mtime_ns < scope.before_ns)
+    for column, least, most in (
+        (Image.size, scope.min_size, scope.max_size),
+        (Image.width, scope.min_width, scope.max_width),
+        (Image.height, scope.min_height, scope.max_height),
+    ):
+        if least is not None:
+            ranges.append(column >= least)
+        if most is not None:
+            ranges.append(column <= most)
+    # Inside a function no index serves the state: SQLite would prefer it to those of the ranges.
+    state = func.coalesce(Image.state, "") if ranges else Image.state
+    return query.where(state == READY, *ranges)
+
+
+def _next_prefix(prefix: bytes) -> bytes:
+    """The first byte string after all that begin with a prefix."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+# Statements are built once: to build one takes longer than to run it.
+
+
+@functools.cache
+def _images() -> Any:
+    return images_query(Image.content_hash)
+
+
+@functools.cache
+def _image_by_id() -> Any:
+    return _images().where(Image.id == bindparam("id"))
+
+
+@functools.cache
+def _contents_of_vectors() -> Any:
+    wanted = Vector.id.in_(bindparam("ids", expanding=True))
+    return select(Vector.content_hash, Vector.id).where(wanted)
+
+
+@functools.cache
+def _images_of_contents() -> Any:
+    wanted = Image.content_hash.in_(bindparam("hashes", expanding=True))
+    return _images().where(wanted, Image.state == READY).order_by(Image.id)
+
+
+@functools.cache
+def _vector_of_content() -> Any:
+    return select(Vector.data).where(
+        Vector.content_hash == bindparam("hash"), Vector.model_id == bindparam("model")
+    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
+from futu.catalogue.records import DatasetRecord, Scope
 from futu.catalogue.store import Catalogue
+from futu.controller.neighbours import Neighbour, Neighbours, Page
 from futu.errors import (
     InvalidRequestError,
     JobFailedError,
@@ -29,19 +29,6 @@ from futu.models.spec import ModelSpec, Question
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 """Before a job is sent again that a server without its model has taken."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """An image and its cosine similarity to the query."""
-
-    image: ImageRecord
-    cosine: float
-
-    @property
-    def similarity(self) -> float:
-        """0-100."""
-        return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
 
 
 class Search:
@@ -68,8 +55,7 @@ class Search:
         self._indexes = indexes
         self._limits = limits
         self._models = models
-        self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
-        self._answering: dict[str, tuple[int, set[int]]] = {}
+        self._neighbours = Neighbours(catalogue)
 
     def model_id(self, question: Question) -> str:
         """The model in use."""
@@ -196,12 +182,8 @@ class Search:
         Raises:
             NotIndexedError: none of them has anything indexed for the question.
         """
-        model_id = self.model_id(question)
-        changes = self._catalogue.changes
-        cached = self._answering.get(model_id)
-        if cached is None or cached[0] != changes:
-            cached = self._answering[model_id] = (changes, self._catalogue.answering(model_id))
-        ready = [dataset for dataset in datasets if dataset.id in cached[1]]
+        answering = self._neighbours.answering(self.model_id(question))
+        ready = [dataset for dataset in datasets if dataset.id in answering]
         if not ready:
             raise self._not_indexed(datasets, question)
         return ready
@@ -236,26 +218,25 @@ class Search:
         offset: int = 0,
         min_similarity: float = 0.0,
     ) -> list[Neighbour]:
-        """The images most similar to a vector, best first; equal files stand beside each other."""
-        dataset_ids = tuple(sorted(dataset.id for dataset in datasets))
-        wanted = k + offset
-        allowed = self._allowed_ids(self.model_id(question), dataset_ids)
-        ids, cosines = self._indexes[question].index.search(vector, wanted, allowed)
-        images = self._catalogue.images_of_vectors(ids.tolist(), dataset_ids)
-        found = [
-            Neighbour(image, float(cosine))
-            for vector_id, cosine in zip(ids.tolist(), cosines)
-            for image in images.get(vector_id, ())
-        ]
-        return [n for n in found[offset:wanted] if n.similarity >= min_similarity]
+        """The images of datasets that are most similar to a vector; see ``Neighbours.find``."""
+        scope = Scope(tuple(sorted(dataset.id for dataset in datasets)))
+        page = self.page(
+            vector, scope, question, k=k, offset=offset, min_similarity=min_similarity
+        )
+        return page.neighbours
 
-    def _allowed_ids(self, model_id: str, dataset_ids: tuple[int, ...]) -> Ids:
-        changes = self._catalogue.changes
-        key = (model_id, dataset_ids)
-        cached = self._allowed.get(key)
-        if cached is None or cached[0] != changes:
-            ids = self._catalogue.searchable_vector_ids(model_id, dataset_ids)
-            if len(self._allowed) > 64:
-                self._allowed.clear()
-            cached = self._allowed[key] = (changes, ids)
-        return cached[1]
+    def page(
+        self,
+        vector: npt.NDArray[np.float32],
+        scope: Scope,
+        question: Question,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """See ``Neighbours.find``."""
+        live = self._indexes[question]
+        return self._neighbours.find(
+            live, vector, scope, k=k, offset=offset, min_similarity=min_similarity
+        )

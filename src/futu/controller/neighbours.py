@@ -1,0 +1,212 @@
+"""From a vector to the nearest images of a scope, page by page."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from futu.catalogue.records import Ids, ImageRecord, Scope
+from futu.catalogue.store import Catalogue
+from futu.controller.fresh import FreshCache
+from futu.index.live import LiveIndex
+
+_SMALL = 4096
+"""Images of a scope up to which their ids are handed to the index."""
+
+_MOST_FETCHED = 4096
+"""Neighbours that are fetched and looked through for those in a larger scope."""
+
+_SPARE = 1.5
+_LARGE_FOR_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An image and its cosine similarity to the query."""
+
+    image: ImageRecord
+    cosine: float
+
+    @property
+    def similarity(self) -> float:
+        """0-100."""
+        return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some neighbours, best first.
+
+    Attributes:
+        more: whether there are others after them.
+        generation: of catalogue and index; pages of one generation fit together.
+    """
+
+    neighbours: list[Neighbour]
+    more: bool
+    generation: str
+
+
+class Neighbours:
+    """Finds the nearest images of a scope.
+
+    The index knows ids, not scopes. How it is asked depends on how many images are in the scope:
+
+    - all that answer the question: for as many as are wanted;
+    - at most ``_SMALL``: among their ids, which the catalogue finds by an index of its own;
+    - more: for more than are wanted, and those outside the scope are left out. When too few are
+      left, as when one dataset looks quite unlike the query, among the ids again.
+
+    Args:
+        catalogue: images and their vectors.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._start = secrets.token_hex(4)
+        self._answering: FreshCache[set[int]] = FreshCache(8)
+        self._small: FreshCache[Ids | None] = FreshCache(64)
+        self._ids: FreshCache[Ids] = FreshCache(8)
+        self._large: dict[tuple[Scope, str], float] = {}
+
+    def answering(self, model_id: str) -> set[int]:
+        """Ids of the datasets with a searchable image that has a vector of a model."""
+        catalogue = self._catalogue
+        return self._answering.get(
+            model_id, catalogue.changes, lambda: catalogue.answering(model_id)
+        )
+
+    def find(
+        self,
+        live: LiveIndex,
+        vector: npt.NDArray[np.floating],
+        scope: Scope,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """A page of the images of a scope that are most similar to a vector, best first.
+
+        Equally similar ones are ordered by id, so that pages neither overlap nor leave out any.
+
+        Args:
+            live: the index to ask.
+            vector: shape (dimension,), unit length.
+            scope: which images.
+            k: how many at most.
+            offset: how many come before.
+            min_similarity: 0-100.
+        """
+        before = self._generation(live)
+        wanted = offset + k + 1
+        found = self._found(live, vector, scope, wanted, min_similarity)
+        after = self._generation(live)
+        page = [n for n in found[offset : offset + k] if n.similarity >= min_similarity]
+        following = found[offset + k : wanted]
+        more = bool(following) and following[0].similarity >= min_similarity
+        return Page(page, more, before if before == after else f"{before}+{after}")
+
+    def _generation(self, live: LiveIndex) -> str:
+        return f"{self._start}.{self._catalogue.changes}.{live.generation}"
+
+    def _found(
+        self,
+        live: LiveIndex,
+        vector: npt.NDArray[np.floating],
+        scope: Scope,
+        wanted: int,
+        min_similarity: float,
+    ) -> list[Neighbour]:
+        """At least the first ``wanted`` neighbours in a scope, or all that reach a similarity."""
+        whole = scope == Scope(scope.dataset_ids) and self.answering(live.model_id) <= set(
+            scope.dataset_ids
+        )
+        allowed = None if whole else self._few(scope, live.model_id)
+        if allowed is None:
+            first = wanted + 1 if whole else max(4 * wanted, 64)
+            found = self._among(live, vector, scope, wanted, first, None, min_similarity)
+            if found is not None:
+                return found
+            allowed = self._all_of(scope, live.model_id)
+        found = self._among(live, vector, scope, wanted, wanted + 1, allowed, min_similarity)
+        return found or []
+
+    def _among(
+        self,
+        live: LiveIndex,
+        vector: npt.NDArray[np.floating],
+        scope: Scope,
+        wanted: int,
+        fetch: int,
+        allowed: Ids | None,
+        min_similarity: float,
+    ) -> list[Neighbour] | None:
+        """Neighbours in a scope, best first, by fetching ever more; None when that is not the way.
+
+        Args:
+            wanted: how many are enough.
+            fetch: how many are asked for at first.
+            allowed: the ids in the scope, if they are known.
+        """
+        there = len(live.index) if allowed is None else len(allowed)
+        most = max(_MOST_FETCHED, 2 * wanted)
+        fetch = min(fetch, most)
+        while True:
+            ids, cosines = live.index.search(vector, fetch, allowed)
+            complete, exhausted = fetch >= there, len(ids) < fetch or fetch >= most
+            order = np.lexsort((ids, -cosines))
+            if not complete and not exhausted:
+                # Others as similar as the last ones may have been left out, with lower ids.
+                order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
+            found = self._images(ids[order].tolist(), cosines[order].tolist(), scope)
+            reached = len(order) > 0 and 100 * float(cosines[order[-1]]) < min_similarity
+            if complete or reached or len(found) >= wanted:
+                return found
+            if exhausted:
+                dropped = len(found) < len(ids)
+                return None if dropped and allowed is None else found
+            share = len(found) / max(1, len(order))
+            aim = math.ceil(_SPARE * wanted / share) if share else most
+            fetch = min(max(2 * fetch, aim), most)
+
+    def _images(
+        self, ids: Sequence[int], cosines: Sequence[float], scope: Scope
+    ) -> list[Neighbour]:
+        images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
+        return [
+            Neighbour(image, cosine)
+            for vector_id, cosine in zip(ids, cosines)
+            for image in images.get(vector_id, ())
+            if scope.admits(image)
+        ]
+
+    def _few(self, scope: Scope, model_id: str) -> Ids | None:
+        """The ids in a scope; None when it has many images."""
+        key, now = (scope, model_id), time.monotonic()
+        if self._large.get(key, 0.0) > now:
+            return None
+        ids = self._small.get(
+            key,
+            self._catalogue.changes,
+            lambda: self._catalogue.vector_ids_in(scope, model_id, most=_SMALL),
+        )
+        if ids is None:
+            if len(self._large) > 256:
+                self._large.clear()
+            self._large[key] = now + _LARGE_FOR_S
+        return ids
+
+    def _all_of(self, scope: Scope, model_id: str) -> Ids:
+        def make() -> Ids:
+            ids = self._catalogue.vector_ids_in(scope, model_id)
+            assert ids is not None  # noqa: S101 - without a bound there is no other answer
+            return ids
+
+        return self._ids.get((scope, model_id), self._catalogue.changes, make)
