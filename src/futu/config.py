@@ -102,6 +102,15 @@ class Settings(BaseSettings):
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024 * 1024, description="most that one job stream may hold, bytes"
     )
+    thumbnail_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="most that kept thumbnails may take, bytes"
+    )
+    search_by_url: bool = Field(
+        False, description="whether the controller fetches query pictures from public web addresses"
+    )
+    url_timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds for fetching a query picture"
+    )
     http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
 
     redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")

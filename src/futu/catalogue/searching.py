@@ -76,10 +76,11 @@ class SearchQueries(Session):
                 # In two steps, each by an index: as one join, SQLite may walk all images.
                 rows = db.execute(_contents_of_vectors(), {"ids": chunk})
                 owners = {row[0]: row[1] for row in rows}
-                for row in db.execute(_images_of_contents(), {"hashes": list(owners)}):
+                images: Any = db.execute(_images_of_contents(), {"hashes": list(owners)})
+                for row in images:
                     if row[1] in dataset_ids:
                         vector_id = owners[row[10]]
-                        image = ImageRecord(*row, vector_id=vector_id)
+                        image = ImageRecord(*row, vector_id)
                         found.setdefault(vector_id, []).append(image)
         return found
 
@@ -134,9 +135,7 @@ def scope_query(scope: Scope, model_id: str) -> Any:
     query = (
         select(Vector.id)
         .select_from(Image)
-        .join(
-            Vector, (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id)
-        )
+        .join(Vector, (Vector.content_hash == Image.content_hash) & (Vector.model_id == model_id))
         .where(Image.dataset_id.in_(scope.dataset_ids))
     )
     ranges: list[Any] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,12 @@ from futu.catalogue.records import Ids, ImageRecord, Scope
 from futu.catalogue.store import Catalogue
 from futu.controller.fresh import FreshCache
 from futu.index.live import LiveIndex
+from futu.models.spec import Question
+
+Vector = npt.NDArray[np.floating]
+
+COPY_SIMILARITY = 75.0
+"""From here on a search in mode ``auto`` calls an image a copy; 0-100, of the vectors for copy."""
 
 _SMALL = 4096
 """Images of a scope up to which their ids are handed to the index."""
@@ -28,10 +34,11 @@ _LARGE_FOR_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An image and its cosine similarity to the query."""
+    """An image and its cosine similarity to the query, by the vectors for ``match``."""
 
     image: ImageRecord
     cosine: float
+    match: Question = "similar"
 
     @property
     def similarity(self) -> float:
@@ -51,6 +58,10 @@ class Page:
     neighbours: list[Neighbour]
     more: bool
     generation: str
+
+    def matching(self, question: Question) -> Page:
+        """The same, found by the vectors for a question."""
+        return replace(self, neighbours=[replace(n, match=question) for n in self.neighbours])
 
 
 class Neighbours:
@@ -85,7 +96,7 @@ class Neighbours:
     def find(
         self,
         live: LiveIndex,
-        vector: npt.NDArray[np.floating],
+        vector: Vector,
         scope: Scope,
         *,
         k: int,
@@ -113,13 +124,51 @@ class Neighbours:
         more = bool(following) and following[0].similarity >= min_similarity
         return Page(page, more, before if before == after else f"{before}+{after}")
 
+    def copies_first(
+        self,
+        asked: Mapping[Question, tuple[LiveIndex, Vector]],
+        scope: Scope,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """A page of the copies of a picture and, after them, of what looks like it.
+
+        Copies are the images whose vectors for ``copy`` have at least ``COPY_SIMILARITY`` to the
+        query's; they are not repeated among the others.
+
+        Args:
+            asked: question -> its index and the query's vector; without one for ``copy`` there are
+                only look-alikes.
+            scope: which images.
+            k: how many at most.
+            offset: how many come before.
+            min_similarity: 0-100.
+        """
+        wanted = offset + k + 1
+        found: list[Neighbour] = []
+        generations: list[str] = []
+        if "copy" in asked:
+            least = max(min_similarity, COPY_SIMILARITY)
+            copies = self.find(*asked["copy"], scope, k=wanted, min_similarity=least)
+            found += [replace(neighbour, match="copy") for neighbour in copies.neighbours]
+            generations.append(copies.generation)
+        if len(found) < wanted:
+            known = {neighbour.image.id for neighbour in found}
+            similar = self.find(*asked["similar"], scope, k=wanted, min_similarity=min_similarity)
+            found += [n for n in similar.neighbours if n.image.id not in known]
+            generations.append(similar.generation)
+        page = found[offset : offset + k]
+        return Page(page, len(found) >= wanted, ",".join(generations))
+
     def _generation(self, live: LiveIndex) -> str:
         return f"{self._start}.{self._catalogue.changes}.{live.generation}"
 
     def _found(
         self,
         live: LiveIndex,
-        vector: npt.NDArray[np.floating],
+        vector: Vector,
         scope: Scope,
         wanted: int,
         min_similarity: float,
@@ -141,7 +190,7 @@ class Neighbours:
     def _among(
         self,
         live: LiveIndex,
-        vector: npt.NDArray[np.floating],
+        vector: Vector,
         scope: Scope,
         wanted: int,
         fetch: int,
@@ -150,10 +199,8 @@ class Neighbours:
     ) -> list[Neighbour] | None:
         """Neighbours in a scope, best first, by fetching ever more; None when that is not the way.
 
-        Args:
-            wanted: how many are enough.
-            fetch: how many are asked for at first.
-            allowed: the ids in the scope, if they are known.
+        ``wanted`` are enough; ``fetch`` are asked for at first; ``allowed`` are the ids in the
+        scope, if they are known.
         """
         there = len(live.index) if allowed is None else len(allowed)
         most = max(_MOST_FETCHED, 2 * wanted)
@@ -170,7 +217,7 @@ class Neighbours:
             if complete or reached or len(found) >= wanted:
                 return found
             if exhausted:
-                dropped = len(found) < len(ids)
+                dropped = len({n.image.vector_id for n in found}) < len(ids)
                 return None if dropped and allowed is None else found
             share = len(found) / max(1, len(order))
             aim = math.ceil(_SPARE * wanted / share) if share else most

@@ -110,10 +110,12 @@ class Search:
         stream: Stream,
         timeout_s: float,
         question: Question = "similar",
+        also: Sequence[Question] = (),
     ) -> list[ItemResult]:
         """Feature vectors of pictures, by a compute server, in order.
 
         A server without the model may lease the job; it is then asked again, within the time.
+        Vectors for the questions ``also`` are there if the server that leases it has the models.
 
         Raises:
             NoComputeServerError, NoModelError, QueueFullError, JobTimeoutError, JobFailedError.
@@ -122,7 +124,8 @@ class Search:
         left_s, pause_s = timeout_s, _FIRST_PAUSE_S
         while True:
             self.require_server(question)
-            job = Job(new_job_id(), stream, [self.model_id(question)], list(items))
+            models = [self.model_id(asked) for asked in (question, *also)]
+            job = Job(new_job_id(), stream, models, list(items))
             result = self._queue.ask(job, left_s)
             if result.error is None:
                 break
@@ -188,6 +191,11 @@ class Search:
             raise self._not_indexed(datasets, question)
         return ready
 
+    def is_indexed(self, datasets: Sequence[DatasetRecord], question: Question) -> bool:
+        """Whether one of the datasets has anything indexed for a question."""
+        answering = self._neighbours.answering(self.model_id(question))
+        return any(dataset.id in answering for dataset in datasets)
+
     def _not_indexed(
         self, datasets: Sequence[DatasetRecord], question: Question
     ) -> NotIndexedError:
@@ -220,9 +228,7 @@ class Search:
     ) -> list[Neighbour]:
         """The images of datasets that are most similar to a vector; see ``Neighbours.find``."""
         scope = Scope(tuple(sorted(dataset.id for dataset in datasets)))
-        page = self.page(
-            vector, scope, question, k=k, offset=offset, min_similarity=min_similarity
-        )
+        page = self.page(vector, scope, question, k=k, offset=offset, min_similarity=min_similarity)
         return page.neighbours
 
     def page(
@@ -237,6 +243,22 @@ class Search:
     ) -> Page:
         """See ``Neighbours.find``."""
         live = self._indexes[question]
-        return self._neighbours.find(
+        found = self._neighbours.find(
             live, vector, scope, k=k, offset=offset, min_similarity=min_similarity
+        )
+        return found if question == "similar" else found.matching(question)
+
+    def copies_first(
+        self,
+        vectors: Mapping[Question, npt.NDArray[np.float32]],
+        scope: Scope,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """See ``Neighbours.copies_first``."""
+        asked = {question: (self._indexes[question], v) for question, v in vectors.items()}
+        return self._neighbours.copies_first(
+            asked, scope, k=k, offset=offset, min_similarity=min_similarity
         )

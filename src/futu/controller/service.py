@@ -18,7 +18,10 @@ from futu.config import Settings
 from futu.controller.access import load_token
 from futu.controller.collector import Collector
 from futu.controller.ingest import Ingest
+from futu.controller.query import Querying
+from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
+from futu.controller.thumbnails import Thumbnails
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
@@ -86,6 +89,11 @@ class Controller:
         )
         self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
+        self.remote = RemotePictures(self.limits, settings.url_timeout)
+        self.thumbnails = Thumbnails(
+            settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
+        )
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
