@@ -44,7 +44,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A write transaction takes its lock at once: one that began as a read and then writes
     # fails without waiting when another has written in between.
-    writes = connection.get_execution_options().get("futu_writes", False)
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return  # each statement sees the newest state
+    writes = options.get("futu_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

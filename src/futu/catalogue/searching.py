@@ -13,6 +13,7 @@ from sqlalchemy import (
     bindparam,
     func,
     select,
+    text,
     type_coerce,
 )
 
@@ -40,48 +41,35 @@ class SearchQueries(Session):
         Raises:
             UnknownImageError: there is none.
         """
-        with self.read() as db:
-            row = db.execute(_image_by_id(), {"id": image_id}).first()
-        if row is None:
+        rows = self.rows(_image_by_id(), {"id": image_id})
+        if not rows:
             raise UnknownImageError(f"There is no image {image_id}.", id=image_id)
-        return ImageRecord(*row)
+        return ImageRecord(*rows[0])
 
     def image_of_content(self, content_hash: bytes) -> ImageRecord | None:
         """The oldest searchable image with a content, if there is one."""
-        query = _images().where(Image.content_hash == content_hash, Image.state == READY)
-        with self.read() as db:
-            row = db.execute(query.order_by(Image.id).limit(1)).first()
-        return None if row is None else ImageRecord(*row)
+        rows = self.rows(_images_of_content(), {"hash": content_hash})
+        return ImageRecord(*rows[0]) if rows else None
 
     def image_at(self, dataset_id: int, path: str) -> ImageRecord | None:
         """The image at a path of a dataset, if there is one."""
-        query = _images().where(Image.dataset_id == dataset_id, Image.path == path)
-        with self.read() as db:
-            row = db.execute(query).first()
-        return None if row is None else ImageRecord(*row)
+        rows = self.rows(_image_at(), {"dataset": dataset_id, "path": path})
+        return ImageRecord(*rows[0]) if rows else None
 
     def vector_of_content(self, content_hash: bytes, model_id: str) -> Vectors | None:
         """The vector of a content under a model, shape (dimension,), if there is one."""
-        with self.read() as db:
-            data = db.scalar(_vector_of_content(), {"hash": content_hash, "model": model_id})
-        return None if data is None else np.frombuffer(data, "<f2")
+        rows = self.rows(_vector_of_content(), {"hash": content_hash, "model": model_id})
+        return np.frombuffer(rows[0][0], "<f2") if rows else None
 
     def images_of_vectors(
         self, vector_ids: Sequence[int], dataset_ids: Sequence[int]
     ) -> dict[int, list[ImageRecord]]:
         """Vector id -> searchable images of these datasets with that content, oldest first."""
         found: dict[int, list[ImageRecord]] = {}
-        with self.read() as db:
-            for chunk in chunks(vector_ids):
-                # In two steps, each by an index: as one join, SQLite may walk all images.
-                rows = db.execute(_contents_of_vectors(), {"ids": chunk})
-                owners = {row[0]: row[1] for row in rows}
-                images: Any = db.execute(_images_of_contents(), {"hashes": list(owners)})
-                for row in images:
-                    if row[1] in dataset_ids:
-                        vector_id = owners[row[10]]
-                        image = ImageRecord(*row, vector_id)
-                        found.setdefault(vector_id, []).append(image)
+        for chunk in chunks(vector_ids):
+            for row in self.rows(_images_of_vectors(), {"ids": chunk, "state": READY}):
+                if row.dataset_id in dataset_ids:
+                    found.setdefault(row.vector_id, []).append(ImageRecord(*row))
         return found
 
     def searchable_vector_ids(self, model_id: str, dataset_ids: Sequence[int] | None = None) -> Ids:
@@ -179,15 +167,28 @@ def _image_by_id() -> Any:
 
 
 @functools.cache
-def _contents_of_vectors() -> Any:
-    wanted = Vector.id.in_(bindparam("ids", expanding=True))
-    return select(Vector.content_hash, Vector.id).where(wanted)
+def _images_of_content() -> Any:
+    searchable = (Image.content_hash == bindparam("hash")) & (Image.state == READY)
+    return _images().where(searchable).order_by(Image.id).limit(1)
 
 
 @functools.cache
-def _images_of_contents() -> Any:
-    wanted = Image.content_hash.in_(bindparam("hashes", expanding=True))
-    return _images().where(wanted, Image.state == READY).order_by(Image.id)
+def _image_at() -> Any:
+    place = (Image.dataset_id == bindparam("dataset")) & (Image.path == bindparam("path"))
+    return _images().where(place)
+
+
+@functools.cache
+def _images_of_vectors() -> Any:
+    # CROSS JOIN keeps SQLite to this order: it might walk all images first.
+    columns = [*_images().selected_columns, Vector.id.label("vector_id")]
+    names = ", ".join(str(column) for column in columns)
+    statement = text(
+        f"SELECT {names} FROM vectors CROSS JOIN images CROSS JOIN datasets "  # noqa: S608
+        "WHERE vectors.id IN :ids AND images.content_hash = vectors.content_hash "
+        "AND images.state = :state AND datasets.id = images.dataset_id ORDER BY images.id"
+    )
+    return statement.bindparams(bindparam("ids", expanding=True)).columns(*columns)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from futu.catalogue.records import DatasetRecord, Scope
 from futu.catalogue.store import Catalogue
+from futu.controller.fresh import FreshCache
 from futu.controller.neighbours import Neighbour, Neighbours, Page
 from futu.errors import (
     InvalidRequestError,
@@ -56,10 +57,18 @@ class Search:
         self._limits = limits
         self._models = models
         self._neighbours = Neighbours(catalogue)
+        self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
 
     def model_id(self, question: Question) -> str:
         """The model in use."""
         return self._models[question].model_id
+
+    def datasets(self) -> dict[str, DatasetRecord]:
+        """All datasets by name."""
+        catalogue = self._catalogue
+        return self._datasets.get(
+            "", catalogue.changes, lambda: {d.name: d for d in catalogue.datasets()}
+        )
 
     def question_of(self, name: str) -> Question:
         """The question that a model in use answers.

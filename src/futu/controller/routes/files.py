@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from urllib.parse import quote
 
@@ -20,7 +21,12 @@ _VERSION_DIGITS = 16
 
 def image_url(image: ImageRecord) -> str:
     """The URL of an image by id: it works for every file name."""
-    return f"/api/image/{quote(image.dataset, safe='')}/{image.id}"
+    return f"/api/image/{_quoted(image.dataset)}/{image.id}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
 
 
 def thumbnail_url(image: ImageRecord) -> str:

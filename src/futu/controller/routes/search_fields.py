@@ -124,15 +124,17 @@ def _offset(fields: Fields, k: int) -> int:
 def _datasets(controller: Controller, fields: Fields) -> list[DatasetRecord]:
     """The datasets asked for, each once; all when none is named."""
     names = [*fields.many("dataset_names"), *fields.many("dataset_name")]
+    known = controller.search.datasets()
     if not names:
-        return controller.catalogue.datasets()
+        return list(known.values())
     for name in names:
         if not isinstance(name, str):
             raise InvalidRequestError(
                 "The field dataset_names must be a list of texts.", field="dataset_names"
             )
-    chosen = {dataset.id: dataset for dataset in map(controller.dataset, names)}
-    return list(chosen.values())
+    # A name that is not known may be of a folder that has just been added, or an id.
+    chosen = [known.get(name) or controller.dataset(name) for name in names]
+    return list({dataset.id: dataset for dataset in chosen}.values())
 
 
 def _part(fields: Fields) -> tuple[Part | None, bool]:
@@ -199,6 +201,8 @@ def _pictures(
 
 
 def _uploads(field: str) -> list[QueryPicture]:
+    if request.is_json:
+        return []  # to look for files takes longer than to find a vector
     files: Sequence[FileStorage] = request.files.getlist(field)
     files = [*files, *request.files.getlist(f"{field}[]")]
     return [QueryPicture(display(file.filename or "the upload"), file.read()) for file in files]
