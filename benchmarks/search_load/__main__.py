@@ -28,7 +28,7 @@ from benchmarks.system import free_port
 
 _START_S = 120.0
 _MARGIN_S = 3.0
-_FILTERS = {
+_FILTERS: dict[str, dict[str, object]] = {
     "no filter": {},
     "one dataset of four": {"dataset_names": ["set1"]},
     "half by date": {"after": "2014-08-15"},

@@ -129,7 +129,8 @@ def scope_query(scope: Scope, model_id: str) -> Any:
     ranges: list[Any] = []
     if scope.path_prefix:
         path, begin = type_coerce(Image.path, LargeBinary), os.fsencode(scope.path_prefix)
-        ranges += [path >= begin, path < _next_prefix(begin)]
+        end = _after_prefix(begin)
+        ranges += [path >= begin] if end is None else [path >= begin, path < end]
     if scope.after_ns is not None:
         ranges.append(Image.mtime_ns >= scope.after_ns)
     if scope.before_ns is not None:
@@ -148,9 +149,10 @@ def scope_query(scope: Scope, model_id: str) -> Any:
     return query.where(state == READY, *ranges)
 
 
-def _next_prefix(prefix: bytes) -> bytes:
-    """The first byte string after all that begin with a prefix."""
-    return prefix[:-1] + bytes([prefix[-1] + 1])
+def _after_prefix(prefix: bytes) -> bytes | None:
+    """The first byte string after all that begin with a prefix; None: there is none."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
 
 
 # Statements are built once: to build one takes longer than to run it.

@@ -207,7 +207,7 @@ class Neighbours:
         fetch = min(fetch, most)
         while True:
             ids, cosines = live.index.search(vector, fetch, allowed)
-            complete, exhausted = fetch >= there, len(ids) < fetch or fetch >= most
+            complete, exhausted = fetch >= there, len(ids) < fetch
             order = np.lexsort((ids, -cosines))
             if not complete and not exhausted:
                 # Others as similar as the last ones may have been left out, with lower ids.
@@ -216,12 +216,14 @@ class Neighbours:
             reached = len(order) > 0 and 100 * float(cosines[order[-1]]) < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
-            if exhausted:
-                dropped = len({n.image.vector_id for n in found}) < len(ids)
-                return None if dropped and allowed is None else found
+            kept = {neighbour.image.vector_id for neighbour in found}
+            if exhausted and (allowed is not None or len(kept) == len(ids)):
+                return found  # an approximate index has no more
+            if exhausted or (allowed is None and fetch >= most):
+                return None
             share = len(found) / max(1, len(order))
             aim = math.ceil(_SPARE * wanted / share) if share else most
-            fetch = min(max(2 * fetch, aim), most)
+            fetch = max(2 * fetch, aim) if allowed is not None else min(max(2 * fetch, aim), most)
 
     def _images(
         self, ids: Sequence[int], cosines: Sequence[float], scope: Scope

@@ -41,15 +41,12 @@ def is_public(address: IpAddress) -> bool:
     they are nor inside an IPv6 address that stands for an IPv4 one (mapped, 6to4, Teredo, NAT64).
     """
     if isinstance(address, ipaddress.IPv6Address):
-        inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in _NAT64:
-            inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        held = [one for one in inner if one is not None]
-        if not all(is_public(one) for one in held):
-            return False
         if address.ipv4_mapped is not None:
-            return True
-        if address.is_site_local:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        inner = [address.sixtofour, *(address.teredo or ())]
+        if address.is_site_local or not all(is_public(one) for one in inner if one is not None):
             return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
