@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 import httpx
+import psutil
 from benchmarks.peers.bench import valkey
 from benchmarks.search_load import site
 from benchmarks.system import free_port
@@ -38,7 +39,7 @@ _FILTERS: dict[str, dict[str, object]] = {
 
 
 @contextlib.contextmanager
-def process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+def process(command: list[str], port: int, environment: dict[str, str]) -> Iterator[psutil.Process]:
     """A server until the block ends."""
     clean = {n: v for n, v in os.environ.items() if not n.startswith(("FUTU_", "REDIS_"))}
     started = subprocess.Popen(
@@ -55,27 +56,31 @@ def process(command: list[str], port: int, environment: dict[str, str]) -> Itera
             time.sleep(0.2)
         else:
             raise RuntimeError(f"{command} does not start")
-        yield
+        yield psutil.Process(started.pid)
     finally:
         started.send_signal(signal.SIGTERM)
         started.wait()
 
 
 def load(
-    port: int, seconds: float, images: int, clients: int, fields: dict[str, object]
+    server: psutil.Process, port: int, options: argparse.Namespace, fields: dict[str, object]
 ) -> dict[str, float]:
-    """What the clients measure."""
+    """What the clients measure, and the processor time that the server takes for a search."""
+    seconds, images, clients = options.seconds, options.images, options.clients
+    before = sum(server.cpu_times()[:2])
     arguments = [str(port), str(clients), str(seconds), str(images), json.dumps(fields)]
     command = [sys.executable, "-m", "benchmarks.search_load.client", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found: dict[str, float] = json.loads(done.stdout)
+    found["cpu_ms"] = 1000 * (sum(server.cpu_times()[:2]) - before) / found["searches"]
     return found
 
 
 def show(name: str, found: dict[str, float]) -> None:
     print(
         f"{name}: {found['per_s']:.0f} searches/s, p50 {found['p50_ms']:.1f} ms, "
-        f"p99 {found['p99_ms']:.1f} ms, longest {found['max_ms']:.0f} ms",
+        f"p99 {found['p99_ms']:.1f} ms, longest {found['max_ms']:.0f} ms, "
+        f"{found['cpu_ms']:.2f} ms of a processor for each",
         flush=True,
     )
 
@@ -112,26 +117,23 @@ def main() -> None:
             str(options.images + added),
         ]
         for number in range(options.rounds):
-            with process(serve, port, environment):
+            with process(serve, port, environment) as server:
                 first = options.images + int(number * options.rate * feeding_s)
                 arguments = [str(folder), redis_url, str(first), str(options.rate), str(feeding_s)]
                 feed = subprocess.Popen(
                     [sys.executable, "-m", "benchmarks.search_load.feed", *arguments],
                     stdout=subprocess.PIPE,
                 )
-                under = load(port, options.seconds, options.images, options.clients, {})
+                under = load(server, port, options, {})
                 out, _ = feed.communicate()
                 show(f"futu, {float(out):.0f} images/s added", under)
-                quiet = load(port, options.seconds, options.images, options.clients, {})
+                quiet = load(server, port, options, {})
                 show("futu, nothing added", quiet)
                 if options.filters and number == 0:
                     for what, fields in _FILTERS.items():
-                        show(
-                            f"futu, {what}",
-                            load(port, 3, options.images, options.clients, fields),
-                        )
-            with process(bare, bare_port, {}):
-                alone = load(bare_port, options.seconds, options.images, options.clients, {})
+                        show(f"futu, {what}", load(server, port, options, fields))
+            with process(bare, bare_port, {}) as server:
+                alone = load(server, bare_port, options, {})
                 show("bare", alone)
             rounds.append((under, quiet, alone))
     rate = median(under["per_s"] for under, _, _ in rounds)
@@ -139,6 +141,8 @@ def main() -> None:
     print(f"while adding: {rate:.0f} searches/s (wanted >= 1000), p99 {late:.1f} ms (wanted <= 50)")
     print(f"  futu / bare {median(u['per_s'] / b['per_s'] for u, _, b in rounds):.2f}")
     print(f"nothing added, futu / bare {median(q['per_s'] / b['per_s'] for _, q, b in rounds):.2f}")
+    ratio = median(q["cpu_ms"] / b["cpu_ms"] for _, q, b in rounds)
+    print(f"  processor time, futu / bare {ratio:.2f}")
     print(f"load {os.getloadavg()[0]:.1f}")
 
 

@@ -66,18 +66,20 @@ def run(
         selector.register(client.socket, selectors.EVENT_READ, client)
         client.ask(request(chooser.randint(1, images), fields))
     took: list[float] = []
-    began = time.perf_counter()
+    done, began = 0, time.perf_counter()
     while (now := time.perf_counter()) < began + _WARM_S + seconds:
         for key, _ in selector.select(1.0):
             client = key.data
             body = client.answered()
             if body is None:
                 continue
+            done += 1
             if now > began + _WARM_S:
                 took.append((time.perf_counter() - client.asked_at) * 1000)
             client.ask(request(chooser.randint(1, images), fields))
     percentiles = quantiles(took, n=100)
     return {
+        "searches": done,
         "per_s": len(took) / seconds,
         "p50_ms": median(took),
         "p99_ms": percentiles[98],

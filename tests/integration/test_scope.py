@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +163,14 @@ def plans(catalogue: Catalogue, ask: Callable[[], object]) -> list[str]:
             rows = db.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)
             steps.extend(row[3] for row in rows)
 
-    event.listen(catalogue._engine, "before_cursor_execute", explain)
+    engines = (catalogue._engine, catalogue._unpooled)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", explain)
     try:
         ask()
     finally:
-        event.remove(catalogue._engine, "before_cursor_execute", explain)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", explain)
     return steps
 
 
@@ -226,6 +230,31 @@ def test_reads_of_a_thread_see_what_was_written_since(tmp_path: Path) -> None:
     second = catalogue.image_at(dataset.id, "a.jpg")
     assert second is not None
     assert (first.state, second.state) == ("pending", "missing")
+    catalogue.close()
+
+
+def test_many_threads_read_and_leave_room_for_a_writer(tmp_path: Path) -> None:
+    catalogue = Catalogue(sqlite_url(tmp_path / "c.db"))
+    dataset = catalogue.add_dataset("one", "/one")
+    together = threading.Barrier(41)
+    found: list[ImageRecord | None] = []
+
+    def read() -> None:
+        found.append(catalogue.image_at(dataset.id, "a.jpg"))
+        together.wait(60)  # all hold their connections
+        together.wait(60)
+        found.append(catalogue.image_at(dataset.id, "a.jpg"))
+
+    threads = [threading.Thread(target=read) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    together.wait(60)
+    catalogue.write_files(dataset.id, [ScannedFile("a.jpg", 1, 1, content(1), PENDING)])
+    together.wait(60)
+    for thread in threads:
+        thread.join()
+    assert found[:40] == [None] * 40
+    assert all(found[40:])
     catalogue.close()
 
 

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 _BUSY_TIMEOUT_MS = 30_000
 
@@ -19,9 +20,14 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
-def open_engine(url: str) -> Engine:
-    """Connect; SQLite gets a write-ahead log, so that searches read while a build writes."""
-    engine = create_engine(url)
+def open_engine(url: str, *, pooled: bool = True) -> Engine:
+    """Connect; SQLite gets a write-ahead log, so that searches read while a build writes.
+
+    Args:
+        url: SQLAlchemy URL.
+        pooled: whether connections are kept for others when they are closed.
+    """
+    engine = create_engine(url) if pooled else create_engine(url, poolclass=NullPool)
     if make_url(url).get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -55,6 +55,8 @@ class Session:
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
         self._lock = threading.Lock()
+        # Not of the pool, which is smaller than the number of threads that may search.
+        self._unpooled = open_engine(url, pooled=False)
         self._own = threading.local()
         self._quick: weakref.WeakSet[Connection] = weakref.WeakSet()
         self.changes = 0
@@ -82,7 +84,7 @@ class Session:
         connection: Connection | None = getattr(self._own, "connection", None)
         if connection is None or connection.closed or connection.invalidated:
             options = {"isolation_level": "AUTOCOMMIT"}
-            connection = self._engine.connect().execution_options(**options)
+            connection = self._unpooled.connect().execution_options(**options)
             self._own.connection = connection
             self._quick.add(connection)
         return connection.execute(statement, parameters).all()
