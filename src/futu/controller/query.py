@@ -71,6 +71,8 @@ def combine(
     Raises:
         InvalidRequestError: they cancel each other.
     """
+    if len(wanted) == 1 and not unwanted:
+        return wanted[0]
     total: npt.NDArray[np.float64] = np.mean(np.stack(wanted), axis=0, dtype=np.float64)
     if unwanted:
         total -= weight * np.mean(np.stack(unwanted), axis=0, dtype=np.float64)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import request
+from werkzeug.datastructures import MultiDict
 
 from futu.errors import InvalidRequestError
 from futu.models.spec import QUESTIONS, Question, with_similar
@@ -96,18 +97,19 @@ class Fields:
 
     def __init__(self) -> None:
         self._body = json_object() if request.is_json else None
+        self._form: MultiDict[str, str] = MultiDict() if request.is_json else request.form
 
     def one(self, name: str) -> Any:
         """A value; None when it is left out or empty."""
         if self._body is None:
-            return request.form.get(name) or None
+            return self._form.get(name) or None
         value = self._body.get(name)
         return None if value == "" else value
 
     def many(self, name: str) -> list[Any]:
         """All values, without empty ones."""
         if self._body is None:
-            given: Any = request.form.getlist(f"{name}[]") + request.form.getlist(name)
+            given: Any = self._form.getlist(f"{name}[]") + self._form.getlist(name)
         else:
             given = self._body.get(name, [])
             given = given if isinstance(given, list) else [given]
