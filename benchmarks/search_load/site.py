@@ -86,6 +86,16 @@ def path(number: int) -> str:
     return f"{number % 100:02}/{number // 10_000:04}/{number:08}.jpg"
 
 
+def size(number: int) -> int:
+    """Bytes of an image's file."""
+    return 1000 + number
+
+
+def modified_ns(number: int) -> int:
+    """When an image's file was modified."""
+    return _START_NS + number * _STEP_NS
+
+
 def fill(folder: Path, count: int, waiting: int) -> None:
     """Write a catalogue of ``count`` searchable images, and ``waiting`` that lack their vectors.
 
@@ -104,8 +114,8 @@ def fill(folder: Path, count: int, waiting: int) -> None:
         files = [
             ScannedFile(
                 path(n),
-                1000 + n,
-                _START_NS + n * _STEP_NS,
+                size(n),
+                modified_ns(n),
                 content(n),
                 # Pending ones would be looked for on the disk.
                 PENDING if n < count else FAILED,
