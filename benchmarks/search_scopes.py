@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+import numpy.typing as npt
 from benchmarks.search_load import site
 
 from futu.catalogue.engine import sqlite_url
@@ -24,7 +26,12 @@ from futu.controller.neighbours import Neighbours
 from futu.index.live import LiveIndex
 from futu.models.registry import default_spec
 
+Query = npt.NDArray[np.float32]
+Queries = npt.NDArray[np.float32]
+
 _QUERIES = 20
+_READS = 5
+_FETCHES = (64, 512, 4096)
 _SCOPES: dict[str, dict[str, object]] = {
     "0.01 % by date": {"share": 0.0001},
     "0.1 % by date": {"share": 0.001},
@@ -39,10 +46,10 @@ _SCOPES: dict[str, dict[str, object]] = {
 }
 
 
-def timed(ask: Callable[[], object]) -> float:
+def timed(ask: Callable[..., object], *arguments: object, **named: object) -> float:
     """Milliseconds."""
     started = time.perf_counter()
-    ask()
+    ask(*arguments, **named)
     return (time.perf_counter() - started) * 1000
 
 
@@ -60,6 +67,36 @@ def scope_of(images: int, chosen: dict[str, object]) -> Scope:
     if "datasets" in chosen:
         return Scope((1,))
     return Scope(every, path_prefix=str(chosen["path_prefix"]))
+
+
+def show(what: str, catalogue: Catalogue, live: LiveIndex, scope: Scope, queries: Queries) -> None:
+    """Measure and print the ways for one scope."""
+    read = median(timed(catalogue.vector_ids_in, scope, live.model_id) for _ in range(_READS))
+    ids = catalogue.vector_ids_in(scope, live.model_id)
+    among = median(timed(live.index.search, query, 11, ids) for query in queries)
+    more = []
+    for fetch in _FETCHES:
+        found = [looked_through(catalogue, live, scope, query, fetch) for query in queries]
+        took = median(
+            timed(looked_through, catalogue, live, scope, query, fetch) for query in queries
+        )
+        more.append(f"{fetch}: {took:.1f} ({sum(n >= 11 for n in found)})")
+    finder = Neighbours(catalogue)
+    ours = median(timed(finder.find, live, query, scope, k=10) for query in queries)
+    print(
+        f"{what}: {0 if ids is None else len(ids)} images; ids read {read:.1f}, searched "
+        f"{among:.1f}; fetching (of {_QUERIES} enough) {', '.join(more)}; as chosen {ours:.1f}",
+        flush=True,
+    )
+
+
+def looked_through(
+    catalogue: Catalogue, live: LiveIndex, scope: Scope, query: Query, fetch: int
+) -> int:
+    """How many of so many neighbours are in a scope."""
+    ids, _ = live.index.search(query, fetch)
+    images = catalogue.images_of_vectors(ids.tolist(), scope.dataset_ids)
+    return sum(scope.admits(image) for same in images.values() for image in same)
 
 
 def main() -> None:
@@ -81,41 +118,12 @@ def main() -> None:
         live.level(catalogue.searchable_vector_ids(spec.model_id), catalogue.vectors)
         queries = site.vectors(1, _QUERIES)
         print(f"{len(live.index)} vectors, index {live.index.kind}; medians in ms")
+        finder = Neighbours(catalogue)
         whole = Scope(tuple(range(1, site.DATASETS + 1)))
-        plain = median(
-            timed(lambda: Neighbours(catalogue).find(live, query, whole, k=10)) for query in queries
-        )
+        plain = median(timed(finder.find, live, query, whole, k=10) for query in queries)
         print(f"no filter: {plain:.1f}")
         for what, chosen in _SCOPES.items():
-            scope = scope_of(options.images, chosen)
-            read = []
-            for _ in range(5):
-                read.append(timed(lambda: catalogue.vector_ids_in(scope, spec.model_id)))  # noqa: B023
-            ids = catalogue.vector_ids_in(scope, spec.model_id)
-            assert ids is not None
-            among = median(timed(lambda: live.index.search(q, 11, ids)) for q in queries)  # noqa: B023
-            more = {}
-            for fetch in (64, 512, 4096):
-                found: list[int] = []
-
-                def look(fetch: int = fetch, found: list[int] = found) -> None:
-                    got, _ = live.index.search(query, fetch)
-                    images = catalogue.images_of_vectors(got.tolist(), scope.dataset_ids)  # noqa: B023
-                    found.append(sum(scope.admits(i) for same in images.values() for i in same))  # noqa: B023
-
-                took = []
-                for query in queries:
-                    took.append(timed(look))
-                more[fetch] = f"{median(took):.1f} ({sum(n >= 11 for n in found)})"
-            finder = Neighbours(catalogue)
-            ours = median(timed(lambda: finder.find(live, q, scope, k=10)) for q in queries)  # noqa: B023
-            print(
-                f"{what}: {len(ids)} images; ids read {median(read):.1f}, searched {among:.1f}; "
-                f"fetching (of {_QUERIES} enough) "
-                + ", ".join(f"{fetch}: {text}" for fetch, text in more.items())
-                + f"; as chosen {ours:.1f}",
-                flush=True,
-            )
+            show(what, catalogue, live, scope_of(options.images, chosen), queries)
         catalogue.close()
 
 

@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.floating]
 COPY_SIMILARITY = 75.0
 """From here on a search in mode ``auto`` calls an image a copy; 0-100, of the vectors for copy."""
 
-_SMALL = 4096
+_SMALL = 16384
 """Images of a scope up to which their ids are handed to the index."""
 
 _MOST_FETCHED = 4096
