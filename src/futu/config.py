@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "f32", "bf16"] = Field(
         "auto", description="numbers in which OpenVINO computes"
     )
-    batch_size: int = Field(16, ge=1, le=1024, description="pictures in one library job")
+    batch_size: int = Field(32, ge=1, le=1024, description="pictures in one library job")
     lease_s: float = Field(
         5.0, ge=0.2, le=3600, description="seconds after which a silent worker loses its jobs"
     )
