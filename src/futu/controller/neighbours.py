@@ -163,7 +163,9 @@ class Neighbours:
         return Page(page, len(found) >= wanted, ",".join(generations))
 
     def _generation(self, live: LiveIndex) -> str:
-        return f"{self._start}.{self._catalogue.changes}.{live.generation}"
+        # An index that is built anew is another object; what comes or goes changes its length.
+        index = live.index
+        return f"{self._start}.{self._catalogue.changes}.{id(index):x}.{len(index)}"
 
     def _found(
         self,

@@ -72,8 +72,6 @@ class FaissIndex(Index):
         self, query: Floats, k: int, allowed: Ids | None = None
     ) -> tuple[Ids, npt.NDArray[np.float32]]:
         """See ``Index.search``."""
-        # Many search at once; threads that wait for one another spin and cost more than they help.
-        faiss.omp_set_num_threads(1)
         parameters = None
         if allowed is not None:
             if len(allowed) == 0:

@@ -33,9 +33,6 @@ class LiveIndex:
         identity: of the catalogue.
         model_id: whose vectors these are.
         dimension: their length.
-
-    Attributes:
-        generation: counts the changes of what is in the index.
     """
 
     def __init__(self, path: Path, identity: str, model_id: str, dimension: int) -> None:
@@ -45,7 +42,6 @@ class LiveIndex:
         self.dimension = dimension
         self._save_lock = threading.Lock()
         self._dirty = False
-        self.generation = 0
         self.index = FaissIndex(dimension)
 
     def load(self) -> None:
@@ -68,14 +64,12 @@ class LiveIndex:
             self.index.add(ids, vectors)
         if len(extra) or len(lacking):
             self._dirty = True
-            self.generation += 1
             log.info("index brought level: %d added, %d removed", len(lacking), len(extra))
 
     def add(self, ids: Ids, vectors: Floats) -> None:
         """Add vectors that the catalogue already holds."""
         self.index.add(ids, vectors)
         self._dirty = True
-        self.generation += 1
 
     def save(self) -> None:
         """Write the file if the index has changed since the last time."""
