@@ -154,6 +154,31 @@ def test_generation_tells_that_something_was_added(world: World) -> None:
     world.live.index.remove(np.array([10**6]))
 
 
+def test_image_that_left_is_replaced_by_the_next_though_its_vector_is_there(
+    tmp_path: Path,
+) -> None:
+    catalogue = Catalogue(sqlite_url(tmp_path / "c.db"))
+    dataset = catalogue.add_dataset("one", "/one")
+    vectors = np.eye(DIMENSION, dtype=np.float32)[:8] * 0.5 + 0.1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    files = [ScannedFile(f"{n}.jpg", 1, 1, content(n), PENDING) for n in range(8)]
+    catalogue.write_files(dataset.id, files)
+    outcomes = [Outcome(content(n), {MODEL: vectors[n]}, 1, 1) for n in range(8)]
+    ids = catalogue.record(outcomes, MODEL)[MODEL]
+    live = LiveIndex(tmp_path / "index", catalogue.identity, MODEL, DIMENSION)
+    live.add(np.array(list(ids.values())), vectors)
+    finder, scope = Neighbours(catalogue), Scope((dataset.id,))
+    for asked in (scope, Scope((dataset.id,), path_prefix="")):
+        found = finder.find(live, vectors[3], asked, k=2).neighbours
+        assert [n.image.path for n in found] == ["3.jpg", "0.jpg"]
+    catalogue.mark_missing([found[0].image.id, found[1].image.id])
+    for asked in (scope, Scope((dataset.id,), min_size=1)):
+        found = finder.find(live, vectors[3], asked, k=2).neighbours
+        assert [n.image.path for n in found] == ["1.jpg", "2.jpg"]
+    assert len(finder.find(live, vectors[3], scope, k=100).neighbours) == 6
+    catalogue.close()
+
+
 def plans(catalogue: Catalogue, ask: Callable[[], object]) -> list[str]:
     """How SQLite goes about the queries that are made."""
     steps: list[str] = []
@@ -277,4 +302,35 @@ def test_cheap_value_is_made_anew_and_a_dear_one_rests(monkeypatch: pytest.Monke
     clock[0] += 4.1
     assert cache.get("b", 3, make(1.0)) == 3
     assert cache.get("c", 1, make(0.01)) == 4
+    clock[0] += 100
+
+    def nested() -> int:
+        # Another asks meanwhile.
+        return 90 + cache.get("b", 5, make(0.01))
+
+    assert cache.get("b", 4, nested) == 93
     assert cache.get("a", 2, make(0.01)) == 5
+
+
+def test_value_is_made_once_for_all_who_wait_for_it() -> None:
+    cache: FreshCache[int] = FreshCache(2)
+    made: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def make() -> int:
+        begun.set()
+        assert go_on.wait(60)
+        made.append(1)
+        return len(made)
+
+    threads = [threading.Thread(target=lambda: found.append(cache.get("a", 1, make)))]
+    threads[0].start()
+    assert begun.wait(60)
+    threads += [threading.Thread(target=lambda: found.append(cache.get("a", 1, make)))] * 1
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert found == [1, 1]

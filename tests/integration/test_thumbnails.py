@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,8 +86,15 @@ def test_what_is_not_the_indexed_file_in_the_roots_gets_none(tmp_path: Path) -> 
     (tmp_path / "pictures" / "a.jpg").symlink_to(tmp_path / "outside.jpg")
     with pytest.raises(OutsideRootsError):
         thumbnails.get(known)
-    with pytest.raises(UnknownImageError):
-        thumbnails.get(ImageRecord(1, 1, "one", "/", "a.jpg", 1, 0, 0, 0, "pending"))
+
+
+@pytest.mark.parametrize("state", ["pending", "failed", "quarantined", "missing"])
+def test_what_no_compute_server_has_decoded_is_not_decoded(tmp_path: Path, state: str) -> None:
+    thumbnails = made(tmp_path)
+    known = image(tmp_path, "a.jpg", jpeg(1))
+    for unknown in (replace(known, state=state), replace(known, content_hash=None)):
+        with pytest.raises(UnknownImageError):
+            thumbnails.get(unknown)
 
 
 def test_folder_stays_within_its_bound_and_keeps_what_is_used(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 from sqlalchemy import (
     LargeBinary,
     bindparam,
-    func,
     select,
     text,
     type_coerce,
@@ -118,7 +117,7 @@ class SearchQueries(Session):
 def scope_query(scope: Scope, model_id: str) -> Any:
     """Select the vector id of each searchable image in a scope.
 
-    With a bound on path, time or size its index is walked, otherwise that on the state.
+    With a bound on path, time or size the database walks its index, otherwise that on the state.
     """
     query = (
         select(Vector.id)
@@ -144,9 +143,7 @@ def scope_query(scope: Scope, model_id: str) -> Any:
             ranges.append(column >= least)
         if most is not None:
             ranges.append(column <= most)
-    # Inside a function no index serves the state: SQLite would prefer it to those of the ranges.
-    state = func.coalesce(Image.state, "") if ranges else Image.state
-    return query.where(state == READY, *ranges)
+    return query.where(Image.state == READY, *ranges)
 
 
 def _after_prefix(prefix: bytes) -> bytes | None:

@@ -28,7 +28,8 @@ class FreshCache(Generic[Value]):
     """Values by key. One that is cheap is always worked out anew after a change.
 
     One that costs more than ``_CHEAP_S`` may be as old as ``_REST`` times its cost, so that a
-    collection that grows all the time is not read again for every search. Safe for several threads.
+    collection that grows all the time is not read again for every search; and while it is worked
+    out, others get the old one. Safe for several threads.
 
     Args:
         size: how many values are kept.
@@ -37,6 +38,7 @@ class FreshCache(Generic[Value]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: OrderedDict[Hashable, _Kept[Value]] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, version: int, make: Callable[[], Value]) -> Value:
@@ -51,10 +53,26 @@ class FreshCache(Generic[Value]):
             kept = self._kept.get(key)
             if kept is not None:
                 self._kept.move_to_end(key)
-                if kept.version == version or self._rests(kept):
+                dear = kept.cost_s > _CHEAP_S
+                if kept.version == version or (dear and self._rests(kept)):
                     return kept.value
+                if dear and key in self._making:
+                    return kept.value  # somebody is at it
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._lock:
+                kept = self._kept.get(key)
+                if kept is not None and kept.version == version:
+                    return kept.value
+            return self._make(key, version, make)
+
+    def _make(self, key: Hashable, version: int, make: Callable[[], Value]) -> Value:
         began = time.monotonic()
-        value = make()
+        try:
+            value = make()
+        finally:
+            with self._lock:
+                self._making.pop(key, None)
         ended = time.monotonic()
         with self._lock:
             self._kept[key] = _Kept(version, value, ended - began, ended)
@@ -65,5 +83,4 @@ class FreshCache(Generic[Value]):
 
     @staticmethod
     def _rests(kept: _Kept[Value]) -> bool:
-        age_s = time.monotonic() - kept.made_at
-        return kept.cost_s > _CHEAP_S and age_s < _REST * kept.cost_s
+        return time.monotonic() - kept.made_at < _REST * kept.cost_s

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from futu.catalogue.records import ImageRecord
+from futu.catalogue.schema import READY
 from futu.errors import ChangedFileError, UnknownImageError
 from futu.images.decode import DecodeLimits, Picture
 from futu.images.folder import ImageRoots, display, hash_bytes, read_bytes
@@ -63,8 +64,10 @@ class Thumbnails:
             ChangedFileError: the file is another one by now.
             ImageError: it cannot be decoded.
         """
-        if image.content_hash is None:
-            raise UnknownImageError(f"Image {image.id} is not indexed yet.", id=image.id)
+        if image.state != READY or image.content_hash is None:
+            raise UnknownImageError(
+                f"Image {image.id} has no thumbnail: it is not indexed.", id=image.id
+            )
         file = self._roots.resolve_file(os.path.join(image.folder, image.path))
         kept = self._path(image.content_hash)
         with contextlib.suppress(OSError):
