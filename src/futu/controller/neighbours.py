@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.floating]
 COPY_SIMILARITY = 75.0
 """From here on a search in mode ``auto`` calls an image a copy; 0-100, of the vectors for copy."""
 
-_SMALL = 16384
+_SMALL = 65536
 """Images of a scope up to which their ids are handed to the index."""
 
 _MOST_FETCHED = 4096
@@ -181,7 +181,7 @@ class Neighbours:
         )
         allowed = None if whole else self._few(scope, live.model_id)
         if allowed is None:
-            first = wanted + 1 if whole else max(4 * wanted, 64)
+            first = wanted + 1 if whole else max(3 * wanted, 32)
             found = self._among(live, vector, scope, wanted, first, None, min_similarity)
             if found is not None:
                 return found
