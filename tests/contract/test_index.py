@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,14 +14,23 @@ from futu.errors import IndexDamagedError
 from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex, manifest_path
 from futu.index.live import LiveIndex
+from futu.index.milvus_index import MilvusIndex
+from futu.index.milvus_server import MilvusServer, collection_name
 
 DIMENSION = 32
 MAKERS: dict[str, Callable[[], Index]] = {"faiss-flat": lambda: FaissIndex(DIMENSION)}
 
 
-@pytest.fixture(params=sorted(MAKERS))
-def index(request: pytest.FixtureRequest) -> Index:
-    return MAKERS[request.param]()
+@pytest.fixture(params=[*sorted(MAKERS), "milvus-lite"])
+def index(request: pytest.FixtureRequest) -> Iterator[Index]:
+    if request.param in MAKERS:
+        yield MAKERS[request.param]()
+        return
+    server: MilvusServer = request.getfixturevalue("milvus")
+    name = collection_name(uuid.uuid4().hex, "a-model@1.0")
+    made = MilvusIndex(server, name, DIMENSION)
+    yield made
+    made.drop()
 
 
 def unit_vectors(count: int, seed: int = 1) -> npt.NDArray[np.float16]:

@@ -26,6 +26,7 @@ from futu.jobs.message import ImageItem, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models import registry
 from futu.models.runtime import CPU_BATCH
+from futu.models.spec import ModelSpec
 
 LEASE_S = 2.0
 MODEL = registry.spec().model_id
@@ -254,3 +255,27 @@ def test_keeper_goes_on_after_an_error_that_nobody_foresaw(
             until(queue.servers.alive)
             queue.servers.unregister(running.name)
         until(queue.servers.alive)
+
+
+def test_server_does_not_end_before_its_warm_up_does(
+    redis_url: str, data_dir: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    ended_before: list[bool] = []
+
+    def batch(host: ModelHost, spec: ModelSpec) -> int:
+        begun.set()
+        go_on.wait()
+        ended.set()
+        return CPU_BATCH
+
+    monkeypatch.setattr(ModelHost, "batch", batch)
+    monkeypatch.setattr(ModelHost, "close", lambda host: ended_before.append(ended.is_set()))
+    with serving(redis_url, data_dir) as (running, thread):
+        begun.wait()
+        running.stop()
+        until(lambda: [t.name for t in threading.enumerate() if t.name == "keeper"] == [])
+        thread.join(0.5)  # that it does not end has no event
+        go_on.set()
+        thread.join()
+    assert ended_before == [True]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, models, search, status
+from futu.cli import builds, keeping, models, search, status
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -64,6 +64,10 @@ for _command in (
     status.datasets,
     status.status,
     models.models,
+    keeping.export,
+    keeping.import_,
+    keeping.backup,
+    keeping.restore,
 ):
     cli.add_command(_command)
 

@@ -173,6 +173,8 @@ class ComputeServer:
                     self._give_back(lease)
             self._outgoing.close()
             keeper.join()
+            # A process that ends while a thread is in foreign code is aborted by it.
+            warm.join()
         finally:
             self._attempts.close()
         self._say_goodbye()

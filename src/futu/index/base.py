@@ -38,6 +38,10 @@ class Index(ABC):
     kind: str
 
     @abstractmethod
+    def __len__(self) -> int:
+        """Number of vectors."""
+
+    @abstractmethod
     def add(self, ids: Ids, vectors: Floats) -> None:
         """Add vectors of unit length, (n, dimension); ids already there are passed over."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from futu.errors import IndexDamagedError
-from futu.index.base import Floats, Ids
+from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex
 
 if TYPE_CHECKING:
@@ -33,7 +33,15 @@ class LiveIndex:
         identity: of the catalogue.
         model_id: whose vectors these are.
         dimension: their length.
+
+    Attributes:
+        shared: whether other controllers search and change the same index.
+        behind: whether it may lack vectors until it has been brought level.
     """
+
+    shared: bool = False
+    behind: bool = False
+    index: Index
 
     def __init__(self, path: Path, identity: str, model_id: str, dimension: int) -> None:
         self.path = path
@@ -88,11 +96,22 @@ class LiveIndexes(Mapping[str, LiveIndex]):
         folder: where the files are.
         identity: of the catalogue.
         models: question -> model_id and dimension.
+        make: makes the index of a model_id and a dimension; None: a file in the folder.
     """
 
-    def __init__(self, folder: Path, identity: str, models: Mapping[str, tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        models: Mapping[str, tuple[str, int]],
+        make: Callable[[str, int], LiveIndex] | None = None,
+    ) -> None:
+        def in_file(model_id: str, dimension: int) -> LiveIndex:
+            return LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+
+        make = make or in_file
         self._by_question = {
-            question: LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+            question: make(model_id, dimension)
             for question, (model_id, dimension) in models.items()
         }
         self.of_model = {live.model_id: live for live in self._by_question.values()}
