@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 Answer = tuple[Lease, JobResult]
 
+_IN_A_ROW = 4
+"""Batches of one model that a worker runs in a row when another model takes its turn with it:
+each change of models reads the other's weights anew."""
+
 
 class Batcher:
     """The workers of a compute server for one kind of job.
@@ -107,7 +111,7 @@ class Batcher:
         try:
             for spec in specs:
                 if spec.model_id not in self._waiting:
-                    batch = self._batch(spec)
+                    batch = self._batch(spec) * (_IN_A_ROW if len(specs) > 1 else 1)
                     with self._changed:
                         self._waiting.setdefault(spec.model_id, WaitingPictures(spec, batch))
         except Exception as error:
