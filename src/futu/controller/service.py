@@ -19,8 +19,11 @@ from futu.controller.collector import Collector
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
+from futu.controller.query import Querying
 from futu.controller.relay import Relay
+from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
+from futu.controller.thumbnails import Thumbnails
 from futu.controller.verify import Verifier
 from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
@@ -105,6 +108,11 @@ class Controller:
             self.catalogue, self.indexes, self._index_lock, lambda: self.leads
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
+        self.remote = RemotePictures(self.limits, settings.url_timeout)
+        self.thumbnails = Thumbnails(
+            settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
+        )
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
