@@ -11,7 +11,8 @@ import pytest
 
 from futu.errors import IndexDamagedError
 from futu.index.base import Floats, Ids, Index
-from futu.index.faiss_index import FaissIndex, manifest_path
+from futu.index.faiss_file import data_path, manifest_path
+from futu.index.faiss_index import FaissIndex
 from futu.index.live import LiveIndex
 
 DIMENSION = 32
@@ -80,7 +81,7 @@ def test_saved_index_loads_equal(tmp_path: Path) -> None:
     vectors, ids = unit_vectors(100), np.arange(5, 105, dtype=np.int64)
     index.add(ids, vectors)
     index.save(tmp_path / "a.faiss", "me", "model")
-    loaded = FaissIndex.load(tmp_path / "a.faiss", "me", "model", DIMENSION)
+    loaded = FaissIndex.load(tmp_path / "a.faiss", "me", "model", DIMENSION)[0]
     query = unit_vectors(1, 9)[0].astype(np.float32)
     assert loaded.search(query, 10)[0].tolist() == index.search(query, 10)[0].tolist()
     loaded.add(np.array([500], np.int64), unit_vectors(1, 3))
@@ -88,17 +89,19 @@ def test_saved_index_loads_equal(tmp_path: Path) -> None:
 
 
 def damage_cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
+    data = data_path(path)
+    data.write_bytes(data.read_bytes()[:-10])
 
 
 def damage_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
+    file = data_path(path)
+    data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+    file.write_bytes(data)
 
 
 def damage_gone(path: Path) -> None:
-    path.unlink()
+    data_path(path).unlink()
 
 
 def damage_manifest(path: Path) -> None:
@@ -106,9 +109,9 @@ def damage_manifest(path: Path) -> None:
 
 
 def damage_older(path: Path) -> None:
-    newer = path.read_bytes()
+    newer = data_path(path).read_bytes()
     FaissIndex(DIMENSION).save(path, "me", "model")
-    path.write_bytes(newer)
+    data_path(path).write_bytes(newer)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_damaged_file_is_refused_and_the_index_made_again(
     live.load()
     live.level(ids, fetch)
     live.save()
-    assert FaissIndex.load(path, "me", "model", DIMENSION).ids().tolist() == ids.tolist()
+    assert FaissIndex.load(path, "me", "model", DIMENSION)[0].ids().tolist() == ids.tolist()
 
 
 @pytest.mark.parametrize(("identity", "model"), [("other", "model"), ("me", "other")])
