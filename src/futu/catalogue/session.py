@@ -10,8 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
+    Text,
+    cast,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -25,6 +29,13 @@ from futu.catalogue.schema import (
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
+
+_VERSION = "version"
+_COUNT_UP = (
+    update(Fact)
+    .where(Fact.name == _VERSION)
+    .values(value=cast(cast(Fact.value, BigInteger) + 1, Text))
+)
 
 _T = TypeVar("_T")
 
@@ -69,14 +80,20 @@ class Session:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction, alone among writers; committed at the end of the block."""
+    def write(self, *, searchable: bool = True) -> Iterator[Connection]:
+        """A transaction, alone among writers; committed at the end of the block.
+
+        Args:
+            searchable: whether it may change which images are searchable; ``version`` counts these.
+        """
         with (
             self._lock,
             self._engine.connect().execution_options(futu_writes=True) as connection,
             connection.begin(),
         ):
             yield connection
+            if searchable:
+                connection.execute(_COUNT_UP)
         self.changes += 1
 
     def insert_or(self, table: Any) -> Any:
@@ -85,13 +102,19 @@ class Session:
             return postgresql.insert(table)
         return sqlite.insert(table)
 
+    def version(self) -> int:
+        """Counts the transactions that may have changed which images are searchable.
+
+        It is kept in the catalogue: what was derived from it may be compared after a restart.
+        """
+        with self.read() as db:
+            return int(db.scalar(select(Fact.value).where(Fact.name == _VERSION)) or 0)
+
     def _identity(self) -> str:
-        with self.write() as db:
-            db.execute(
-                self.insert_or(Fact)
-                .values(name="identity", value=uuid.uuid4().hex)
-                .on_conflict_do_nothing()
-            )
+        facts = ({"name": "identity", "value": uuid.uuid4().hex}, {"name": _VERSION, "value": "0"})
+        with self.write(searchable=False) as db:
+            for fact in facts:
+                db.execute(self.insert_or(Fact).values(**fact).on_conflict_do_nothing())
             return str(db.scalar(select(Fact.value).where(Fact.name == "identity")))
 
     def ping(self) -> None:

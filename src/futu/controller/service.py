@@ -110,7 +110,9 @@ class Controller:
     def start(self) -> None:
         """Load the index, bring it level with the catalogue, take up what was left undone."""
         self.indexes.load()
-        self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
+        self.indexes.level(
+            self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+        )
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -119,6 +121,7 @@ class Controller:
         """Builds, collector, index, connections, lock: in that order."""
         self.ingest.stop()
         self.collector.stop()
+        self.indexes.close()
         self.indexes.save()
         self.queue.close()
         self.catalogue.close()

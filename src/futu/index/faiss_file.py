@@ -1,29 +1,33 @@
 """Index files: sections with check sums, and a manifest beside them that makes them valid.
 
 There are two files by turns, PATH.0 and PATH.1. The manifest, PATH.json, names the one that counts
-and is replaced last, so a crash at any moment leaves the former index or the new one. Lists are
-copied and written one by one while searches and changes go on: what is added meanwhile may be in the
-file or not. That is no matter, since whoever loads it compares its ids with the catalogue's.
+and is replaced last, so a crash at any moment leaves the former index or the new one. Searches and
+changes go on while a file is written: the tables and the graph are copied at one moment, which
+takes a fraction of a second; vectors, which are only ever appended, piece by piece.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
-import mmap
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import faiss as _faiss
 import numpy as np
+import numpy.typing as npt
 
 from futu.errors import IndexDamagedError
-from futu.index.base import Ids, Manifest
+from futu.index.base import Manifest
+from futu.index.policy import FLAT
+from futu.index.rows import Rows
 
 if TYPE_CHECKING:
     from futu.index.faiss_index import FaissIndex
@@ -32,19 +36,21 @@ faiss: Any = _faiss
 log = logging.getLogger(__name__)
 
 _MAGIC = b"FUTUIDX1"
-_SECTION = struct.Struct("<QQI")
-"""Number of ids (0 for the trained part), bytes that follow, CRC-32 of them."""
+_SECTION = struct.Struct("<QII")
+"""Bytes that follow, CRC-32 of them, and nothing."""
 _WHOLE = struct.Struct("<I")
+_PIECE_BYTES = 8 * 1024**2
+_GRAPH = (("levels", np.int32), ("offsets", np.uint64), ("neighbors", np.int32))
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a file held; ``trained`` is the index without vectors, ``ids`` are in no order."""
+    """What a file held; ``trained`` is the index without vectors."""
 
     manifest: Manifest
-    ivf: Any
+    faiss: Any
     trained: bytes
-    ids: Ids
+    rows: Rows
 
 
 def manifest_path(path: Path) -> Path:
@@ -112,26 +118,43 @@ def touch(path: Path, version: int) -> None:
 
 def _write(index: FaissIndex, target: Path) -> tuple[int, int]:
     """Write the data; returns the number of vectors and the check sum of all check sums."""
-    whole, count = 0, 0
+    with index.changing:
+        ids, alive = index.rows.saved()
+        graph = _graph(index.faiss) if index.kind != FLAT else []
+    facts = np.array([len(ids), *graph[0]] if graph else [len(ids)], np.int64)
+    parts = [index.trained, facts, ids, alive, *graph[1:]]
+    whole = 0
     with target.open("wb") as file:
         file.write(_MAGIC)
-        for number in range(-1, index.lists):
-            if number < 0:
-                size, parts = 0, [index.trained]
-            else:
-                ids, codes = index.entries(number)
-                size, parts = len(ids), [ids.tobytes(), codes.tobytes()]
-            checksum = 0
-            for part in parts:
-                checksum = zlib.crc32(part, checksum)
-            head = _SECTION.pack(size, sum(map(len, parts)), checksum)
+        for part in itertools.chain(parts, _codes(index, len(ids))):
+            data = memoryview(part).cast("B")
+            head = _SECTION.pack(len(data), zlib.crc32(data), 0)
             whole = zlib.crc32(head, whole)
-            count += size
-            file.writelines((head, *parts))
+            file.write(head)
+            file.write(data)
         file.write(_WHOLE.pack(whole))
         file.flush()
         os.fsync(file.fileno())
-    return count, whole
+    return int(np.count_nonzero(alive)), whole
+
+
+def _graph(graph: Any) -> list[Any]:
+    """Entry point and top layer, and the graph's arrays, copied."""
+    links = graph.hnsw
+    arrays = [faiss.vector_to_array(getattr(links, name)) for name, _ in _GRAPH]
+    return [(links.entry_point, links.max_level), *arrays]
+
+
+def _codes(index: FaissIndex, rows: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """The codes of the first rows, in pieces, each copied while nothing is changed."""
+    size = int(index.store.code_size)
+    step = max(1, _PIECE_BYTES // size)
+    for start in range(0, rows, step):
+        with index.gate.search():
+            codes = index.store.codes
+            view = faiss.rev_swig_ptr(codes.data(), codes.size())
+            piece = view[start * size : min(rows, start + step) * size].copy()
+        yield piece
 
 
 def _write_manifest(path: Path, manifest: Manifest, data: str) -> None:
@@ -195,50 +218,80 @@ def load(path: Path, identity: str, model_id: str, dimension: int) -> Saved:
         raise IndexDamagedError(f"{file} belongs to another catalogue or model.")
     try:
         with file.open("rb") as opened:
-            data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            return _Reader(opened, manifest).read()
     except FileNotFoundError as error:
         raise IndexDamagedError(f"{file} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise IndexDamagedError(f"{file} cannot be read ({error}).") from error
-    # Not closed here: views of it live as long as the error that may come has a traceback.
-    try:
-        return _sections(memoryview(data), manifest, file)
-    except (struct.error, ValueError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, struct.error) as error:
         raise IndexDamagedError(f"{file} is damaged ({error}).") from error
 
 
-def _sections(view: memoryview, manifest: Manifest, file: Path) -> Saved:
-    if bytes(view[: len(_MAGIC)]) != _MAGIC:
-        raise ValueError("it does not begin as one of this version does")
-    at, whole, found = len(_MAGIC), 0, []
-    trained, ivf = b"", None
-    number = -1
-    while ivf is None or number < ivf.nlist:
-        head = view[at : at + _SECTION.size]
-        size, length, checksum = _SECTION.unpack(head)
-        whole = zlib.crc32(head, whole)
-        at += _SECTION.size
-        body = view[at : at + length]
-        if len(body) < length:
-            raise ValueError("it is cut short")
-        if zlib.crc32(body) != checksum:
+class _Reader:
+    """Reads sections one after the other.
+
+    Raises:
+        ValueError, struct.error, RuntimeError: the file is damaged.
+    """
+
+    def __init__(self, file: IO[bytes], manifest: Manifest) -> None:
+        self._file = file
+        self._manifest = manifest
+        self._whole = 0
+        self._left = os.fstat(file.fileno()).st_size - len(_MAGIC)
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("it does not begin as one of this version does")
+
+    def read(self) -> Saved:
+        """All of it."""
+        trained = self._bytes()
+        index = faiss.deserialize_index(np.frombuffer(trained, np.uint8))
+        facts = np.frombuffer(self._bytes(), np.int64)
+        ids, alive = np.frombuffer(self._bytes(), np.int64), np.frombuffer(self._bytes(), np.bool_)
+        count = int(facts[0])
+        if len(ids) != count or len(alive) != count:
+            raise ValueError("its parts do not fit together")
+        store = index
+        if self._manifest.kind != FLAT:
+            store, links = faiss.downcast_index(index.storage), index.hnsw
+            links.entry_point, links.max_level = map(int, facts[1:3])
+            for name, kind in _GRAPH:
+                array = np.frombuffer(self._bytes(), kind)
+                faiss.copy_array_to_vector(array, getattr(links, name))
+        store.codes.resize(count * store.code_size)
+        if count:
+            self._into(faiss.rev_swig_ptr(store.codes.data(), store.codes.size()))
+        store.ntotal = index.ntotal = count
+        whole = _WHOLE.unpack(self._file.read(_WHOLE.size))[0]
+        if self._file.read(1) or f"crc32:{whole:08x}" != self._manifest.checksum:
+            raise ValueError("it is not the one its manifest describes")
+        if whole != self._whole:
             raise ValueError("a check sum does not match")
-        at += length
-        if ivf is None:
-            trained = bytes(body)
-            ivf = faiss.deserialize_index(np.frombuffer(trained, np.uint8))
-        elif size:
-            entries = np.frombuffer(body, np.uint8)
-            # Copied, since the place in the file need not suit the type.
-            ids = entries[: 8 * size].copy().view(np.int64)
-            codes = entries[8 * size :]
-            ivf.invlists.add_entries(number, size, faiss.swig_ptr(ids), faiss.swig_ptr(codes))
-            found.append(ids)
-            del entries, codes
-        del head, body
-        number += 1
-    if f"crc32:{whole:08x}" != manifest.checksum or _WHOLE.unpack(view[at:]) != (whole,):
-        raise ValueError("it is not the one its manifest describes")
-    ids = np.concatenate(found) if found else np.empty(0, np.int64)
-    ivf.ntotal = len(ids)
-    return Saved(manifest, ivf, trained, ids)
+        return Saved(self._manifest, index, trained, Rows(ids, alive))
+
+    def _head(self) -> tuple[int, int]:
+        head = self._file.read(_SECTION.size)
+        length, checksum, _ = _SECTION.unpack(head)
+        self._whole = zlib.crc32(head, self._whole)
+        self._left -= len(head) + length
+        if self._left < 0:
+            raise ValueError("it is cut short")
+        return length, checksum
+
+    def _bytes(self) -> bytes:
+        length, checksum = self._head()
+        data = self._file.read(length)
+        if len(data) != length or zlib.crc32(data) != checksum:
+            raise ValueError("a check sum does not match")
+        return data
+
+    def _into(self, target: npt.NDArray[np.uint8]) -> None:
+        """Fill an array with the sections that are left."""
+        at = 0
+        while at < len(target):
+            length, checksum = self._head()
+            piece = target[at : at + length]
+            if len(piece) != length or not length:
+                raise ValueError("its parts do not fit together")
+            view = memoryview(piece.data)
+            if self._file.readinto(view) != length or zlib.crc32(view) != checksum:  # type: ignore[attr-defined]
+                raise ValueError("a check sum does not match")
+            at += length

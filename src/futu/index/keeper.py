@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import faiss as _faiss
 import numpy as np
 
+from futu.errors import InvalidRequestError
 from futu.index import policy, tuning
 from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     Fetch = Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]]
 
-faiss: Any = _faiss
 log = logging.getLogger(__name__)
 
 _MEASURE_SHARE = 0.1
+_TUNE_GROWTH = 2
 _REST_AFTER_ERROR_S = 60.0
 _STOP_S = 2.0
-_ROWS = 20_000
+_ROWS = 16_384
 
 
 class _StoppedError(Exception):
@@ -54,6 +54,11 @@ class Rebuild:
     after: Measured | None
     seconds: float
     error: str = ""
+
+
+def _threads() -> int:
+    """For building: searches keep some of the processor."""
+    return max(1, (os.cpu_count() or 1) - 1)
 
 
 class Keeper:
@@ -90,11 +95,28 @@ class Keeper:
             self._work()
 
     def rebuild(self, reason: str, wanted: float | None = None) -> None:
-        """Build anew in the background, tuned to a recall@10; None: as before."""
+        """Build anew in the background, tuned to a recall@10; None: as before.
+
+        Raises:
+            InvalidRequestError: another program keeps the index, and tunes it.
+        """
+        if not isinstance(self._live.index, FaissIndex):
+            raise InvalidRequestError(
+                f"The index of {self._live.model_id} is kept by its own server; tune it there."
+            )
         if wanted is not None:
             self.wanted = wanted
         self._asked = reason
         self._work()
+
+    def latest(self) -> Measured | None:
+        """The last measurement, or a new one when there is none or much has changed since."""
+        index = self._live.index
+        if not isinstance(index, FaissIndex) or index.source is None:
+            return None
+        if self._outdated(index) and not self.doing:
+            self.measured = tuning.measure(index, *tuning.sample(index, tuning.QUERIES))
+        return self.measured
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until there is nothing to do; whether there is not."""
@@ -119,16 +141,16 @@ class Keeper:
                 self._thread.start()
 
     def _due(self, index: FaissIndex) -> policy.Plan | None:
-        return policy.due(index.kind, index.trained_on, len(index), index.dimension)
+        return policy.due(index.kind, len(index), index.rows.dead, index.dimension)
 
     def _to_measure(self, index: FaissIndex) -> bool:
-        if index.kind == policy.FLAT:
-            return False
+        return index.kind != policy.FLAT and self._outdated(index)
+
+    def _outdated(self, index: FaissIndex) -> bool:
         last = self.measured
         return last is None or abs(len(index) - last.vectors) > _MEASURE_SHARE * last.vectors
 
     def _run(self) -> None:
-        faiss.omp_set_num_threads(max(1, (os.cpu_count() or 2) // 2))
         while not self._stopping.is_set():
             index = self._live.index
             if not isinstance(index, FaissIndex):
@@ -148,51 +170,64 @@ class Keeper:
                     return
             except _StoppedError:
                 return
-            except Exception:
+            except Exception as error:
                 # The index in use goes on; a catalogue that is locked or away may come back.
                 log.exception("index %s: %s failed", self._live.path.name, self.doing)
                 self._rest_until = time.monotonic() + _REST_AFTER_ERROR_S
+                if plan is not None:
+                    self.last = Rebuild(plan.reason, None, None, 0.0, str(error))
                 return
             finally:
                 self.doing = ""
 
     def _measure(self, index: FaissIndex) -> None:
-        """Measure; an index that has become too bad is searched exactly until it is built anew."""
+        """Measure, and tune again an index that has grown or finds too little.
+
+        When tuning does not help, it is searched exactly until it is built anew.
+        """
+        name, wanted = self._live.path.name, self.recall(index)
         self._seed += 1
-        self.measured = found = tuning.measure(
-            index, *tuning.sample(index, tuning.QUERIES, self._seed)
-        )
+        queries = tuning.sample(index, tuning.QUERIES, self._seed)
+        found = tuning.measure(index, *queries)
+        if not index.exact and (
+            found.recall < wanted or len(index) > _TUNE_GROWTH * index.tuning.vectors
+        ):
+            index.tuning = tuning.tune(index, *queries, wanted)
+            before, found = found, tuning.measure(index, *queries)
+            log.info(
+                "index %s is tuned again: recall@10 %.4f, before %.4f",
+                name, found.recall, before.recall,
+            )  # fmt: skip
         log.info(
             "index %s: recall@10 %.4f, p50 %.2f ms, %d vectors",
-            self._live.path.name, found.recall, found.p50_ms, found.vectors,
+            name, found.recall, found.p50_ms, found.vectors,
         )  # fmt: skip
-        if found.recall < self.recall(index) and not index.exact:
+        if found.recall < wanted and not index.exact:
             index.exact = True
+            self._asked = f"recall@10 was {found.recall:.4f}, wanted are {wanted:.4f}"
             log.warning(
-                "index %s finds too little (recall@10 %.4f, wanted %.4f); it is searched exactly "
-                "until it is built anew",
-                self._live.path.name, found.recall, self.recall(index),
-            )  # fmt: skip
-            self._asked = f"recall@10 was {found.recall:.4f}"
+                "index %s: %s; all vectors are compared until it is built anew", name, self._asked
+            )
+        self.measured = found
 
     def _rebuild(self, old: FaissIndex, plan: policy.Plan) -> None:
         begun, name = time.monotonic(), self._live.path.name
         log.info("index %s: %s is being built (%s)", name, plan.kind, plan.reason)
         queries = tuning.sample(old, tuning.QUERIES)
         before = tuning.measure(old, *queries)
-        source = old.source
+        source, ids = old.source, old.ids()
         assert source is not None  # noqa: S101 - who looks has levelled, and so attached one
-        ids = old.ids()
-        training = None
-        if plan.kind != policy.FLAT:
-            training = self.training(ids, plan.training, source)
+        training = self.training(ids, plan.training, source) if plan.training else None
         new = FaissIndex(self._live.dimension, plan, training)
-        del training
-        new.source, new.trained_on = source, len(ids)
+        new.source, new.threads = source, _threads()
         self._fill(new, ids, source)
-        tuning.tune(new, *queries, self.recall(old))
+        new.threads = 1
+        new.tuning = tuning.tune(new, *queries, self.recall(old))
         self._live.swap(new, lambda index, current: self._catch_up(index, current, source))
         self.measured = after = tuning.measure(new, *queries)
+        if after.recall < self.recall(old):
+            new.exact = True
+            log.warning("index %s: still only %.4f; all vectors are compared", name, after.recall)
         self.last = Rebuild(plan.reason, before, after, time.monotonic() - begun)
         log.info(
             "index %s: %s in use after %.1f s (recall@10 %.4f, p50 %.2f ms; before: %s, %.2f ms)",

@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from futu.errors import IndexDamagedError
 from futu.index import faiss_file
 from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex
 from futu.index.keeper import Keeper
-from futu.index.policy import FLAT, first_plan
+from futu.index.policy import FLAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,8 +89,6 @@ class LiveIndex:
         """Make the index hold exactly these ids; ``fetch`` gives the vectors of ids."""
         self.attach(fetch)
         with self._swap_lock:
-            if not len(self.index):
-                self._begin(wanted, fetch)
             extra, lacking = self.index.difference(wanted)
             if len(extra):
                 self.index.remove(extra)
@@ -100,15 +98,6 @@ class LiveIndex:
         if len(extra) or len(lacking):
             log.info("index brought level: %d added, %d removed", len(lacking), len(extra))
         self.keeper.look()
-
-    def _begin(self, wanted: Ids, fetch: Fetch) -> None:
-        """Choose how to hold so many vectors until they are parted into lists."""
-        plan = first_plan(len(wanted), self.dimension)
-        if plan.kind == FLAT or not isinstance(self.index, FaissIndex):
-            return
-        index = FaissIndex(self.dimension, plan, self.keeper.training(wanted, plan.training, fetch))
-        index.source = fetch
-        self.index = index
 
     def add(self, ids: Ids, vectors: Floats) -> None:
         """Add vectors that the catalogue already holds."""
@@ -163,6 +152,26 @@ class LiveIndex:
         if self._saver is None or not self._saver.is_alive():
             self._saver = threading.Thread(target=self.save, name="save index", daemon=True)
             self._saver.start()
+
+    @property
+    def searched_exactly(self) -> bool:
+        """Whether each search compares all vectors."""
+        return self.index.kind == FLAT or (isinstance(self.index, FaissIndex) and self.index.exact)
+
+    def facts(self) -> dict[str, Any]:
+        """What there is to know, JSON-serialisable."""
+        return {
+            "model_id": self.model_id,
+            "kind": self.index.kind,
+            "vectors": len(self.index),
+            "dimension": self.dimension,
+            "memory_bytes": self.index.memory_bytes(),
+            "file_bytes": faiss_file.file_bytes(self.path),
+            "exact": self.searched_exactly,
+            "parameters": self.index.parameters(),
+            "save_error": self.save_error,
+            **self.keeper.facts(),
+        }
 
     def close(self) -> None:
         """End what is done in the background."""

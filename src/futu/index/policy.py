@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 FLAT = "flat-float16"
-IVF_FLOAT16 = "ivf-float16"
-IVF_SQ8 = "ivf-sq8"
+HNSW_FLOAT16 = "hnsw-float16"
+HNSW_SQ8 = "hnsw-sq8"
+_BY_SIZE = (FLAT, HNSW_FLOAT16, HNSW_SQ8)
 
 RECALL = 0.99
 """Of recall@10 against the exact answer; what an index is tuned to, and held to."""
 
 EXACT_BYTES = 16 * 1024**2
-"""Vectors up to so many bytes as float16 are searched exactly: below, the scan takes less time
-than looking for the right lists does (benchmarks/index.py)."""
+"""Vectors up to so many bytes as float16 are searched exactly: a scan takes well below a
+millisecond then, and nothing has to be built (docs/adr/0008)."""
 
 FLOAT16_BYTES = 512 * 1024**2
 """Vectors up to so many bytes are held as float16, above as one byte a dimension."""
 
-_HYSTERESIS = 2.0
-_GROWTH = 2.0
-_SHRINKAGE = 4.0
-_POINTS_PER_LIST = 40
-_LEAST_TRAINING = 5000
+_HYSTERESIS = 2
+_MOST_DEAD = 0.25
+_TRAINING = 50_000
 
 
 @dataclass(frozen=True)
@@ -31,48 +29,40 @@ class Plan:
     """How an index is to be made.
 
     Attributes:
-        kind: flat-float16, ivf-float16 or ivf-sq8.
-        lists: into which the vectors are parted; 1 when all are scanned.
+        kind: flat-float16, hnsw-float16 or hnsw-sq8.
         reason: why, for people.
     """
 
     kind: str
-    lists: int
     reason: str
+
+    @property
+    def graph(self) -> bool:
+        """Whether neighbours are found by a graph."""
+        return self.kind != FLAT
 
     @property
     def training(self) -> int:
         """How many vectors it is trained on."""
-        return max(_LEAST_TRAINING, self.lists * _POINTS_PER_LIST)
+        return _TRAINING if self.kind == HNSW_SQ8 else 0
 
 
 def plan(count: int, dimension: int) -> Plan:
     """The plan for a number of vectors."""
     size = 2 * count * dimension
-    held = f"{count:,} vectors are {size / 1024**2:,.0f} MiB as float16"
+    held = f"{count:,} vectors are {size / 1024**2:,.1f} MiB as float16"
     if size <= EXACT_BYTES:
-        return Plan(FLAT, 1, f"{held}, at most {EXACT_BYTES // 1024**2}: searched exactly")
-    # Lists of some sqrt(n) / 4 vectors balance finding the lists and scanning them.
-    lists = max(16, 4 * math.isqrt(count))
+        return Plan(FLAT, f"{held}, at most {EXACT_BYTES // 1024**2}: all are compared")
     if size <= FLOAT16_BYTES:
-        reason = f"{held}, more than {EXACT_BYTES // 1024**2}: parted into lists"
-        return Plan(IVF_FLOAT16, lists, reason)
-    reason = (
-        f"{held}, more than {FLOAT16_BYTES // 1024**2}: one byte a dimension, the best candidates "
-        "compared again as float16"
+        return Plan(HNSW_FLOAT16, f"{held}, more than {EXACT_BYTES // 1024**2}: a graph leads")
+    return Plan(
+        HNSW_SQ8,
+        f"{held}, more than {FLOAT16_BYTES // 1024**2}: a graph over one byte a dimension, the "
+        "best candidates compared again as float16",
     )
-    return Plan(IVF_SQ8, lists, reason)
 
 
-def first_plan(count: int, dimension: int) -> Plan:
-    """The plan for vectors that come all at once, to be searched before lists are made."""
-    wanted = plan(count, dimension)
-    if wanted.kind == IVF_SQ8:
-        return Plan(IVF_SQ8, 1, "until the vectors are parted into lists")
-    return Plan(FLAT, 1, "until there are enough vectors to part them into lists")
-
-
-def due(kind: str, trained_on: int, count: int, dimension: int) -> Plan | None:
+def due(kind: str, count: int, dead: int, dimension: int) -> Plan | None:
     """The plan by which an index is to be built anew; None: it is good as it is.
 
     Between two kinds there is a range in which either stays, so that adding and removing a few
@@ -80,21 +70,16 @@ def due(kind: str, trained_on: int, count: int, dimension: int) -> Plan | None:
 
     Args:
         kind: of the index.
-        trained_on: how many vectors there were when it was built.
-        count: how many there are.
+        count: how many vectors there are.
+        dead: how many there were besides, and are still passed on the way.
         dimension: of the vectors.
     """
     wanted = plan(count, dimension)
-    order = (FLAT, IVF_FLOAT16, IVF_SQ8)
-    if order.index(wanted.kind) > order.index(kind):
+    if _BY_SIZE.index(wanted.kind) > _BY_SIZE.index(kind):
         return wanted
-    if order.index(wanted.kind) < order.index(kind):
-        roomier = plan(int(count * _HYSTERESIS), dimension)
-        return wanted if order.index(roomier.kind) < order.index(kind) else None
-    if kind == FLAT:
-        return None
-    if count >= trained_on * _GROWTH:
-        return Plan(wanted.kind, wanted.lists, f"{trained_on:,} vectors have become {count:,}")
-    if count * _SHRINKAGE <= trained_on:
-        return Plan(wanted.kind, wanted.lists, f"of {trained_on:,} vectors {count:,} are left")
+    roomier = plan(count * _HYSTERESIS, dimension)
+    if _BY_SIZE.index(roomier.kind) < _BY_SIZE.index(kind):
+        return wanted
+    if dead > _MOST_DEAD * (count + dead):
+        return Plan(kind, f"{dead:,} of {count + dead:,} vectors have been removed")
     return None

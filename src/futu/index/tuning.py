@@ -1,7 +1,7 @@
 """How good an index is, and how it is to be searched to be as good as wanted.
 
 Queries are a sample of the stored vectors; each one's own entry is left out of what is compared,
-since every index finds that. The exact answer is that of a search of all lists whose candidates,
+since every index finds that. The exact answer is that of a scan of all vectors whose candidates,
 many more than asked for, are compared again by their float16 vectors.
 """
 
@@ -16,13 +16,14 @@ from statistics import median
 import numpy as np
 
 from futu.index.base import Floats, Ids
-from futu.index.faiss_index import FaissIndex
-from futu.index.policy import FLAT, IVF_SQ8
+from futu.index.faiss_index import FaissIndex, Tuning
+from futu.index.policy import FLAT, HNSW_SQ8
 
 QUERIES = 100
 _K = 10
 _K_LARGE = 100
 _DEPTHS = (1.5, 2.0, 3.0, 4.0)
+_WIDEST = 4096
 
 
 @dataclass(frozen=True)
@@ -74,45 +75,42 @@ def measure(index: FaissIndex, ids: Ids, queries: Floats) -> Measured:
     if not found:
         return Measured(1.0, 0.0, 0.0, 0, len(index))
     recall = float(np.mean(found))
-    return Measured(
-        recall, median(times) * 1e3, median(exact_times) * 1e3, len(found), len(index)
-    )
+    return Measured(recall, median(times) * 1e3, median(exact_times) * 1e3, len(found), len(index))
 
 
-def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> None:
-    """Set the fewest probes that give a recall between the wanted one and 1.
+def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> Tuning:
+    """The least width that gives a recall half-way between the wanted one and 1.
+
+    Half-way, because the next sample is another one. The index is searched by others meanwhile.
 
     Args:
-        index: not searched by others meanwhile.
+        index: as it is.
         ids, queries: a sample, as ``sample`` gives it.
         wanted: recall@10, below 1.
     """
+    tuning = replace(index.tuning, wanted=wanted, vectors=len(index))
     if index.kind == FLAT or not len(ids):
-        return
-    # Half-way to 1: the next sample is another one.
+        return tuning
     aim = (1 + wanted) / 2
     exact = [index.search_exactly(query, _K_LARGE + 1)[0] for query in queries]
-    depth = _depth(index, ids, queries, exact, (3 + wanted) / 4) if index.kind == IVF_SQ8 else 1.0
-    index.tuning = replace(index.tuning, depth=depth, wanted=wanted)
+    depth = _depth(index, ids, queries, exact, (3 + wanted) / 4) if index.kind == HNSW_SQ8 else 1.0
 
-    def recall(probes: int, k: int) -> float:
-        index.tuning = replace(index.tuning, probes=probes, probes_100=probes)
-        answers = (index.search(query, k + 1)[0] for query in queries)
+    def recall(width: int, k: int) -> float:
+        trial = replace(tuning, depth=depth, width=width, width_100=width)
+        answers = (index.search_as(trial, query, k + 1)[0] for query in queries)
         return float(np.mean([_shared(a, e, i, k) for a, e, i in zip(answers, exact, ids)]))
 
-    few, reached = _least(index.lists, 1, aim, lambda probes: recall(probes, _K))
-    many, _ = _least(index.lists, few, aim, lambda probes: recall(probes, _K_LARGE))
-    index.tuning = replace(index.tuning, probes=few, probes_100=many, recall=reached)
+    few, reached = _least(_K + 1, aim, lambda width: recall(width, _K))
+    many, _ = _least(max(few, _K_LARGE + 1), aim, lambda width: recall(width, _K_LARGE))
+    return replace(tuning, depth=depth, width=few, width_100=many, recall=reached)
 
 
-def _least(
-    most: int, first: int, aim: float, recall: Callable[[int], float]
-) -> tuple[int, float]:
-    """The least number of probes that reaches an aim, within an eighth; and what it reaches."""
+def _least(first: int, aim: float, recall: Callable[[int], float]) -> tuple[int, float]:
+    """The least width that reaches an aim, within an eighth; and the recall it reaches."""
     low, high = first - 1, first
     reached = recall(high)
-    while reached < aim and high < most:
-        low, high = high, min(most, 2 * high)
+    while reached < aim and high < _WIDEST:
+        low, high = high, 2 * high
         reached = recall(high)
     while high - low > max(1, high // 8):
         middle = (low + high) // 2
@@ -128,7 +126,7 @@ def _depth(index: FaissIndex, ids: Ids, queries: Floats, exact: list[Ids], aim: 
     """How many candidates for each neighbour have to be compared again to have nearly all."""
     shares = dict.fromkeys(_DEPTHS, 0.0)
     for own, query, answer in zip(ids, queries, exact):
-        rough = index.candidates(query, math.ceil((_K + 1) * _DEPTHS[-1]))
+        rough = index.scan(query, math.ceil((_K + 1) * _DEPTHS[-1]))
         for depth in _DEPTHS:
             among = rough[: math.ceil((_K + 1) * depth)]
             wanted = answer[answer != own][:_K]
