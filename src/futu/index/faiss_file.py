@@ -103,6 +103,8 @@ def save(index: FaissIndex, path: Path, identity: str, model_id: str, version: i
         target.unlink(missing_ok=True)
         raise
     (second if target == first else first).unlink(missing_ok=True)
+    # What versions before the two files by turns have left.
+    path.unlink(missing_ok=True)
 
 
 def touch(path: Path, version: int) -> None:
@@ -247,10 +249,12 @@ class _Reader:
         facts = np.frombuffer(self._bytes(), np.int64)
         ids, alive = np.frombuffer(self._bytes(), np.int64), np.frombuffer(self._bytes(), np.bool_)
         count = int(facts[0])
-        if len(ids) != count or len(alive) != count:
+        flat = not hasattr(index, "hnsw")
+        fits = (flat, index.d) == (self._manifest.kind == FLAT, self._manifest.dimension)
+        if not fits or len(ids) != count or len(alive) != count:
             raise ValueError("its parts do not fit together")
         store = index
-        if self._manifest.kind != FLAT:
+        if not flat:
             store, links = faiss.downcast_index(index.storage), index.hnsw
             links.entry_point, links.max_level = map(int, facts[1:3])
             for name, kind in _GRAPH:

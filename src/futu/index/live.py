@@ -106,6 +106,13 @@ class LiveIndex:
             self._touched(len(ids))
         self.keeper.look()
 
+    def remove(self, ids: Ids) -> None:
+        """Remove vectors that the catalogue has no use for any more."""
+        with self._swap_lock:
+            self.index.remove(ids)
+            self._touched(len(ids))
+        self.keeper.look()
+
     def swap(self, index: FaissIndex, catch_up: Callable[[FaissIndex, Index], None]) -> None:
         """Search another index from now on.
 

@@ -24,6 +24,8 @@ _K = 10
 _K_LARGE = 100
 _DEPTHS = (1.5, 2.0, 3.0, 4.0)
 _WIDEST = 4096
+_LEAST_WIDTH = 24
+"""However good stored vectors are found: pictures that are not stored are harder to find."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> Tuning:
 
     Args:
         index: as it is.
-        ids, queries: a sample, as ``sample`` gives it.
+        ids: of the sample, see ``sample``.
+        queries: its vectors.
         wanted: recall@10, below 1.
     """
     tuning = replace(index.tuning, wanted=wanted, vectors=len(index))
@@ -100,7 +103,7 @@ def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> Tuning:
         answers = (index.search_as(trial, query, k + 1)[0] for query in queries)
         return float(np.mean([_shared(a, e, i, k) for a, e, i in zip(answers, exact, ids)]))
 
-    few, reached = _least(_K + 1, aim, lambda width: recall(width, _K))
+    few, reached = _least(_LEAST_WIDTH, aim, lambda width: recall(width, _K))
     many, _ = _least(max(few, _K_LARGE + 1), aim, lambda width: recall(width, _K_LARGE))
     return replace(tuning, depth=depth, width=few, width_100=many, recall=reached)
 
