@@ -264,8 +264,10 @@ def test_kill_at_any_moment_of_saving_leaves_an_index(tmp_path: Path) -> None:
             live.save()
     """
     rng = np.random.default_rng(1)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(child(code, path), text=True, **pipes) as running:
+
+    with subprocess.Popen(
+        child(code, path), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stdout.readline() == "imported\n"

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from futu.index import keeper, policy, tuning
+from futu.index import policy, tuning
 from futu.index.base import Floats, Ids
-from futu.index.faiss_index import LINKS, FaissIndex
+from futu.index.faiss_index import LINKS, FaissIndex, Tuning
 from futu.index.live import LiveIndex, LiveIndexes
 from futu.index.policy import FLAT, HNSW_FLOAT16, HNSW_SQ8
 
@@ -225,13 +225,13 @@ def test_index_that_cannot_be_tuned_is_searched_exactly_until_built_anew(
     exactly: list[float] = []
     tune = tuning.tune
 
-    def useless(index: FaissIndex, *given: object) -> tuning.Tuning:
+    def useless(index: FaissIndex, *given: object) -> Tuning:
         if index is bad:
             return bad.tuning
         exactly.append(recall(live, upto(3000)) if live.index.exact else 0.0)  # type: ignore[attr-defined]
         return tune(index, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(keeper.tuning, "tune", useless)
+    monkeypatch.setattr(tuning, "tune", useless)
     live.keeper.measured = None
     live.keeper.look()
     index = settled(live)

@@ -25,7 +25,7 @@ faiss: Any = _faiss
 
 Found = tuple[Ids, npt.NDArray[np.float32]]
 
-LINKS = 16
+LINKS = 24
 """Of a vector in the graph; twice as many in its lowest layer."""
 _WIDTH_BUILDING = 100
 _CHUNK = 32
@@ -271,7 +271,8 @@ class FaissIndex(Index):
 
 def _width(tuning: Tuning, k: int) -> int:
     low, high = tuning.width, max(tuning.width, tuning.width_100)
-    return max(k, math.ceil(low * (max(k, 10) / 10) ** math.log10(high / low)))
+    power = math.log10(high / low)
+    return max(k, math.ceil(low * math.pow(max(k, 10) / 10, power)))
 
 
 def _empty(dimension: int, kind: str, training: Floats | None) -> Any:
