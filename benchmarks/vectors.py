@@ -1,11 +1,11 @@
 """Vectors as models of pictures make them, by a seeded generator; and exact answers.
 
-Uniform noise would say nothing: its neighbours are hardly nearer than anything else. What was
-copied here is what vectors of 1,352 photos by efficientnet-lite0 showed: a great part that all have
-in common (mean cosine 0.69; here 0.58), few directions in which most of the rest lies (participation
-ratio of the spectrum 25; here 24), neighbours that differ in some 25 dimensions (here 24 - 26), and
-clusters that overlap, some hundred times as big as others. Three in a hundred are nearly copies of
-another one.
+Uniform noise would say nothing: its neighbours are hardly nearer than anything else. What is
+imitated here is what vectors of 1,352 photos by efficientnet-lite0 showed: a great part that all
+have in common (mean cosine 0.69; here 0.58), few directions in which most of the rest lies
+(participation ratio of the spectrum 25; here 24), neighbours that differ in some 25 dimensions
+(here 25 - 26), and clusters that overlap, some of them a hundred times as big as others. Three in a hundred
+are nearly copies of another one.
 """
 
 from __future__ import annotations

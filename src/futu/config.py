@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from futu.models.spec import Question, with_similar
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
+_SECRET = ("redis_password", "database_url", "index_url", "index_token", "api_token")
 
 
 def _seed(name: str, **facts: Any) -> Any:
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "f32", "bf16"] = Field(
         "auto", description="numbers in which OpenVINO computes"
     )
-    batch_size: int = Field(16, ge=1, le=1024, description="pictures in one library job")
+    batch_size: int = Field(32, ge=1, le=1024, description="pictures in one library job")
     lease_s: float = Field(
         5.0, ge=0.2, le=3600, description="seconds after which a silent worker loses its jobs"
     )
@@ -104,6 +106,15 @@ class Settings(BaseSettings):
     )
     http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
 
+    database_url: str = _seed(
+        "DATABASE_URL", default="", description="database of the catalogue, instead of a file"
+    )
+    index_url: str = _seed(
+        "INDEX_URL", default="faiss:", description="where the index is: files, or Milvus"
+    )
+    index_token: str = _seed(
+        "INDEX_TOKEN", default="", description="user:password or key of Milvus, if not in its URL"
+    )
     redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")
     redis_port: int = _seed("REDIS_PORT", default=6379, ge=1, le=65535, description="Redis port")
     redis_db: int = _seed("REDIS_DB", default=0, ge=0, description="Redis database number")
@@ -150,6 +161,23 @@ class Settings(BaseSettings):
     def _known_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not re.match(r"(postgres|postgresql|sqlite)(\+\w+)?://", value):
+            raise ValueError("must begin with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("index_url")
+    @classmethod
+    def _known_index(cls, value: str) -> str:
+        if not re.fullmatch(r"faiss:|milvuss?://[^/].*|(milvus-lite:)?[^:]*\.db", value):
+            raise ValueError(
+                "must be faiss:, milvus://HOST:PORT, milvuss://HOST:PORT (TLS) or "
+                "milvus-lite:FILE.db"
+            )
         return value
 
     @model_validator(mode="after")
@@ -254,5 +282,5 @@ def _explain(problem: Any, file: Path) -> str:
     if field is None:
         return reason[:1].upper() + reason[1:] + "."
     variable = _variable(name, field)
-    shown = "(hidden)" if name in ("redis_password", "api_token") else repr(value)
+    shown = "(hidden)" if name in _SECRET else repr(value)
     return f"{variable} ({name}, {field.description}) is {shown}: {reason}."

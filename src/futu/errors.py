@@ -22,12 +22,17 @@
     |-- QueueFullError             429 queue_full
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
+    |   |-- CatalogueUnavailableError  503 catalogue_unavailable
     |   |-- NoComputeServerError   503 no_compute_server
-    |   `-- NoModelError           503 no_model
+    |   |-- NoModelError           503 no_model
+    |   |-- IndexUnavailableError  503 index_unavailable
+    |   `-- NotLeadingError        503 not_leading
     |-- JobTimeoutError            504 timeout
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
+    |-- ArchiveError               (command line only: exports)
+    |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
     `-- ServerError                (client side: an answer that is none of the above)
 
@@ -195,6 +200,12 @@ class RedisUnavailableError(UnavailableError):
     code = "redis_unavailable"
 
 
+class CatalogueUnavailableError(UnavailableError):
+    """The catalogue's database does not answer or cannot write."""
+
+    code = "catalogue_unavailable"
+
+
 class NoComputeServerError(UnavailableError):
     """No compute server is registered."""
 
@@ -205,6 +216,18 @@ class NoModelError(UnavailableError):
     """The compute server that was asked, or any that is alive, lacks the model."""
 
     code = "no_model"
+
+
+class IndexUnavailableError(UnavailableError):
+    """The server that keeps the index does not answer."""
+
+    code = "index_unavailable"
+
+
+class NotLeadingError(UnavailableError):
+    """Only the controller that leads can do it, and this one does not, or does not answer."""
+
+    code = "not_leading"
 
 
 class JobTimeoutError(FutuError):
@@ -230,6 +253,18 @@ class IndexDamagedError(FutuError):
     """An index file cannot be used; it is rebuilt from the catalogue."""
 
     code = "index_damaged"
+
+
+class ArchiveError(FutuError):
+    """A file that was exported cannot be used."""
+
+    code = "archive"
+
+
+class BackupError(FutuError):
+    """A backup cannot be made, is not one, or must not be restored."""
+
+    code = "backup"
 
 
 class SettingsError(FutuError):

@@ -1,12 +1,13 @@
-"""The servers that every test of the queue runs against, and what the tests share."""
+"""What the tests of each seam run against, and what they share."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,6 +15,8 @@ import trustme
 from tests.conftest import await_redis
 from tests.e2e.conftest import free_port
 
+from futu.catalogue.engine import sqlite_url
+from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.connection import connect
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
@@ -70,6 +73,24 @@ def url(request: pytest.FixtureRequest, redis_url: str, redis_server: RedisServe
     client.flushall()
     client.close()
     return redis_server.socket_url if request.param == "redis" else redis_server.tls_url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path: Path, postgresql: Callable[[], str]
+) -> str:
+    """An empty database."""
+    return sqlite_url(tmp_path / "catalogue.db") if request.param == "sqlite" else postgresql()
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """Milvus Lite: the client, and a server in this process."""
+    address = milvus_address(f"milvus-lite:{tmp_path_factory.mktemp('milvus')}/index.db")
+    assert address is not None
+    server = MilvusServer(address)
+    yield server
+    server.close()
 
 
 @pytest.fixture

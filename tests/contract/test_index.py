@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex
+from futu.index.milvus_index import MilvusIndex
+from futu.index.milvus_server import MilvusServer, collection_name
 from futu.index.policy import HNSW_FLOAT16, HNSW_SQ8, Plan
 
 DIMENSION = 32
@@ -43,9 +46,16 @@ MAKERS: dict[str, Callable[[], Index]] = {
 }
 
 
-@pytest.fixture(params=sorted(MAKERS))
-def index(request: pytest.FixtureRequest) -> Index:
-    return MAKERS[request.param]()
+@pytest.fixture(params=[*sorted(MAKERS), "milvus-lite"])
+def index(request: pytest.FixtureRequest) -> Iterator[Index]:
+    if request.param in MAKERS:
+        yield MAKERS[request.param]()
+        return
+    server: MilvusServer = request.getfixturevalue("milvus")
+    name = collection_name(uuid.uuid4().hex, "a-model@1.0")
+    made = MilvusIndex(server, name, DIMENSION)
+    yield made
+    made.drop()
 
 
 def unit_vectors(count: int, seed: int = 1) -> npt.NDArray[np.float16]:

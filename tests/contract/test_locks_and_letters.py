@@ -10,7 +10,7 @@ from tests.contract.conftest import LEASE_S, a_job, answer
 
 from futu.errors import QueueFullError
 from futu.jobs.admin import JobAdmin
-from futu.jobs.message import DeadLetter, JobResult
+from futu.jobs.message import DeadLetter, JobResult, Stream
 from futu.jobs.streams import JobQueue
 
 
@@ -36,16 +36,6 @@ def test_locks_of_several_jobs_are_taken_in_one_exchange(queue: JobQueue) -> Non
     queue.locks.acquire_lock("2", "other")
     assert queue.locks.acquire_all([("1", "a"), ("2", "a"), ("3", "a")]) == [True, False, True]
     assert queue.locks.owner("2") == "other"
-
-
-def test_lock_that_ran_out_is_taken_again_unless_another_has_it(
-    queue: JobQueue, raw: redis.Redis
-) -> None:
-    assert queue.locks.acquire_lock("j", "a")
-    raw.delete("lock:j")
-    assert queue.locks.extend_lock("j", "a")
-    raw.set("lock:j", "b")
-    assert not queue.locks.extend_lock("j", "a")
 
 
 def test_leased_job_is_locked_until_it_is_delivered(queue: JobQueue) -> None:
@@ -99,13 +89,14 @@ def test_job_sent_twice_is_done_once(queue: JobQueue) -> None:
     assert queue.depth()["library"] == 0
 
 
-def test_job_sent_twice_and_leased_at_once_is_held_once(queue: JobQueue) -> None:
-    job, other = a_job(), a_job()
+@pytest.mark.parametrize("stream", ["query", "library"])
+def test_job_sent_twice_and_leased_at_once_is_held_once(queue: JobQueue, stream: Stream) -> None:
+    job, other = a_job(stream), a_job(stream)
     for sent in (job, other, job):
         queue.enqueue(sent)
-    held = queue.lease("library", "a", count=9)
+    held = queue.lease(stream, "a", count=9)
     assert [lease.job.job_id for lease in held] == [job.job_id, other.job_id]
-    assert queue.depth()["library"] == 2
+    assert queue.depth()[stream] == 2
 
 
 def test_whoever_takes_a_job_over_takes_its_lock_over(queue: JobQueue, raw: redis.Redis) -> None:

@@ -127,7 +127,7 @@ def test_timeout_withdraws_the_job_and_a_late_answer_leaves_no_key(
         queue.wait_result(job, entry, 0.05)
     assert not queue.deliver(lease, answer(job))
     assert raw.xlen("query") == 0
-    assert list(raw.scan_iter("result:*")) == []
+    assert list(raw.scan_iter("result:*")) + list(raw.scan_iter("lock:*")) == []
 
 
 def answer_next(queue: JobQueue) -> threading.Thread:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -15,7 +16,7 @@ from hypothesis.stateful import (
 )
 from tests.contract.conftest import a_job, answer
 
-from futu.jobs.message import Job
+from futu.jobs.message import Job, Stream
 from futu.jobs.streams import JobQueue, Lease
 
 LEASE_S = 3600.0
@@ -27,6 +28,7 @@ class QueueMachine(RuleBasedStateMachine):
     """Jobs wait, are held by one worker, may be silent, are done once."""
 
     url: str
+    stream: Stream
     leases = Bundle("leases")
 
     def __init__(self) -> None:
@@ -48,13 +50,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def enqueue(self) -> None:
-        job = a_job(collect=True)
+        job = a_job(self.stream, collect=True)
         self.queue.enqueue(job)
         self.waiting.append(job)
 
     @rule(target=leases, worker=workers)
     def lease(self, worker: str) -> Any:
-        found = self.queue.lease("library", worker)
+        found = self.queue.lease(self.stream, worker)
         assert [lease.job for lease in found] == self.waiting[:1]
         del self.waiting[:1]
         self.held.update({lease.job.job_id: lease for lease in found})
@@ -74,7 +76,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         idle = int(LEASE_S * 1000) + 1
         self.queue.redis.xclaim(
-            "library", "compute", lease.consumer, 0, [lease.entry_id], idle=idle, justid=True
+            self.stream, "compute", lease.consumer, 0, [lease.entry_id], idle=idle, justid=True
         )
         self.queue.redis.delete(f"lock:{lease.job.job_id}")
         self.silent.append(lease.job.job_id)
@@ -88,7 +90,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=leases, worker=workers)
     def reclaim(self, worker: str) -> Any:
-        found = self.queue.reclaim("library", worker)
+        found = self.queue.reclaim(self.stream, worker)
         assert bool(found) == bool(self.silent)
         for lease in found:
             self.silent.remove(lease.job.job_id)
@@ -99,7 +101,7 @@ class QueueMachine(RuleBasedStateMachine):
     def deliver(self, lease: Lease | None) -> None:
         if lease is None:
             return
-        delivered = self.queue.deliver(lease, answer(lease.job, lease.consumer))
+        (delivered,) = self.queue.deliver_all([(lease, answer(lease.job, lease.consumer))])
         assert delivered == self._current(lease)
         if delivered:
             del self.held[lease.job.job_id]
@@ -116,7 +118,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_job_is_somewhere_once(self) -> None:
-        jobs = [job.job_id for _, job in self.queue.unfinished("library")]
+        jobs = [job.job_id for _, job in self.queue.unfinished(self.stream)]
         assert sorted(jobs) == sorted([*self.held, *(job.job_id for job in self.waiting)])
 
     @invariant()
@@ -125,8 +127,9 @@ class QueueMachine(RuleBasedStateMachine):
         assert locked == set(self.held) - set(self.silent)
 
 
-def test_queue_behaves_as_its_model(redis_url: str) -> None:
-    machine = type("Machine", (QueueMachine,), {"url": redis_url})
+@pytest.mark.parametrize("stream", ["query", "library"])
+def test_queue_behaves_as_its_model(redis_url: str, stream: Stream) -> None:
+    machine = type("Machine", (QueueMachine,), {"url": redis_url, "stream": stream})
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -128,12 +128,8 @@ class Site:
 
     def __init__(self, folder: Path, redis_url: str, **settings: object) -> None:
         self.folder = folder
-        self.settings = config.load(
-            data_dir=folder / "data",
-            datasets_dir=folder / "datasets",
-            redis_url=redis_url,
-            **settings,
-        )
+        places = {"data_dir": folder / "data", "datasets_dir": folder / "datasets"}
+        self.settings = config.load(redis_url=redis_url, **{**places, **settings})
         self.writes_left = 0
         self._workers: list[Worker] = []
         self.controller = Controller(self.settings)

@@ -15,7 +15,8 @@ from tests.conftest import until
 from tests.pictures import jpeg
 
 from futu import config
-from futu.compute import library, queries
+from futu.compute import batching
+from futu.compute import server as server_module
 from futu.compute.hosting import ModelHost
 from futu.compute.pipeline import infer
 from futu.compute.server import ComputeServer
@@ -24,9 +25,10 @@ from futu.jobs.admin import JobAdmin
 from futu.jobs.message import ImageItem, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models import registry
+from futu.models.runtime import CPU_BATCH
+from futu.models.spec import ModelSpec
 
 LEASE_S = 2.0
-QUERY_LANES = 2
 MODEL = registry.spec().model_id
 
 
@@ -157,7 +159,7 @@ def test_fault_of_the_model_gives_the_job_back_long_before_its_lease_ends(
     def fails(inputs: Any, extractor: Any) -> Any:
         raise ModelError("ONNX Runtime failed, as when memory is short.")
 
-    monkeypatch.setattr(library, "infer", fails)
+    monkeypatch.setattr(batching, "infer", fails)
     patient = JobQueue(redis_url, lease_s=60)
     try:
         with serving(redis_url, data_dir, lease_s=60):
@@ -180,7 +182,7 @@ def test_job_is_done_when_the_model_works_again_and_a_broken_picture_is_not_trie
             raise ModelError("ONNX Runtime failed, as when memory is short.")
         return infer(inputs, extractor)
 
-    monkeypatch.setattr(library, "infer", fails_once)
+    monkeypatch.setattr(batching, "infer", fails_once)
     with serving(redis_url, data_dir):
         job = Job(new_job_id(), "inline", [MODEL], [good(), ImageItem(data=b"no", name="broken")])
         result = answered(queue, job, queue.enqueue(job))
@@ -216,40 +218,29 @@ def test_job_for_another_model_comes_back_with_an_error(
     assert "another-model" in result.error.message
 
 
-def test_queries_that_came_while_the_lanes_were_busy_are_run_as_one_batch_and_a_lone_one_at_once(
-    server: tuple[ComputeServer, threading.Thread],
-    queue: JobQueue,
-    monkeypatch: pytest.MonkeyPatch,
+def test_queries_that_wait_are_run_in_full_batches_and_a_lone_one_at_once(
+    redis_url: str, data_dir: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    busy, go_on = threading.Semaphore(0), threading.Event()
 
     def run(inputs: Any, extractor: Any) -> Any:
         sizes.append(len(inputs))
-        if len(sizes) <= QUERY_LANES:
-            busy.release()
-            go_on.wait()
         return infer(inputs, extractor)
 
-    monkeypatch.setattr(queries, "infer", run)
-    running = []
-    for number in range(QUERY_LANES):
-        job = a_job(good(number), "query")
-        running.append((job, queue.enqueue(job)))
-        busy.acquire()
-    # Each was alone and was run alone: nobody waits for company.
-    assert sizes == [1] * QUERY_LANES
-    jobs = [a_job(good(number), "query") for number in range(16)]
+    monkeypatch.setattr(batching, "infer", run)
+    monkeypatch.setattr(server_module, "_COALESCE_S", 20.0)
+    jobs = [a_job(good(number), "query") for number in range(3 * CPU_BATCH)]
     waiting = [(job, queue.enqueue(job)) for job in jobs]
-    assert queue.depth()["query"] == QUERY_LANES + 16
-    go_on.set()
-    found = [answered(queue, *entry).items[0].vectors[MODEL] for entry in running + waiting]
-    assert sizes == [1] * QUERY_LANES + [16]
+    with serving(redis_url, data_dir):
+        found = [answered(queue, *entry).items[0].vectors[MODEL] for entry in waiting]
+        assert sizes == [CPU_BATCH] * 3
+        lone = a_job(good(0), "query")
+        alone = answered(queue, lone, queue.enqueue(lone)).items[0].vectors[MODEL]
+        assert sizes[3:] == [1]
     # Each has its own vector, whatever it was run with.
-    for number in range(QUERY_LANES):
-        one, other = (np.frombuffer(v, "<f4") for v in (found[number], found[QUERY_LANES + number]))
-        assert one @ other > 0.9999
-    assert len({bytes(vector) for vector in found[QUERY_LANES:]}) == 16
+    assert len({bytes(vector) for vector in found}) == len(jobs)
+    one, other = (np.frombuffer(v, "<f4") for v in (found[0], alone))
+    assert one @ other > 0.9999
 
 
 def test_keeper_goes_on_after_an_error_that_nobody_foresaw(
@@ -264,3 +255,27 @@ def test_keeper_goes_on_after_an_error_that_nobody_foresaw(
             until(queue.servers.alive)
             queue.servers.unregister(running.name)
         until(queue.servers.alive)
+
+
+def test_server_does_not_end_before_its_warm_up_does(
+    redis_url: str, data_dir: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+    ended_before: list[bool] = []
+
+    def batch(host: ModelHost, spec: ModelSpec) -> int:
+        begun.set()
+        go_on.wait()
+        ended.set()
+        return CPU_BATCH
+
+    monkeypatch.setattr(ModelHost, "batch", batch)
+    monkeypatch.setattr(ModelHost, "close", lambda host: ended_before.append(ended.is_set()))
+    with serving(redis_url, data_dir) as (running, thread):
+        begun.wait()
+        running.stop()
+        until(lambda: [t.name for t in threading.enumerate() if t.name == "keeper"] == [])
+        thread.join(0.5)  # that it does not end has no event
+        go_on.set()
+        thread.join()
+    assert ended_before == [True]

@@ -25,6 +25,7 @@ from futu.catalogue.schema import (
     QUARANTINED,
     Build,
     Image,
+    ImageCount,
 )
 from futu.catalogue.session import Session, chunks, now
 
@@ -102,9 +103,11 @@ class BuildQueries(Session):
 
     def unfinished_datasets(self) -> list[int]:
         """Ids of the datasets with images that wait for their vectors."""
-        query = select(Image.dataset_id).where(Image.state == PENDING).distinct()
+        query = select(ImageCount.dataset_id).where(
+            ImageCount.state == PENDING, ImageCount.images > 0
+        )
         with self.read() as db:
-            return [row[0] for row in db.execute(query.order_by(Image.dataset_id))]
+            return [row[0] for row in db.execute(query.order_by(ImageCount.dataset_id))]
 
     def failures(
         self,

@@ -21,9 +21,10 @@ from futu.catalogue.schema import (
     READY,
     Dataset,
     Image,
+    ImageCount,
     Vector,
 )
-from futu.catalogue.session import Session, images_query, now
+from futu.catalogue.session import Session, chunks, images_query, now
 from futu.errors import InvalidRequestError, UnknownDatasetError
 
 
@@ -63,8 +64,9 @@ class DatasetQueries(Session):
     def datasets(self) -> list[DatasetRecord]:
         """All datasets, by name."""
         with self.read() as db:
-            rows = db.execute(_datasets().order_by(Dataset.name)).mappings()
-            return [DatasetRecord(**row) for row in rows]
+            rows = db.execute(_datasets()).mappings()
+            # Databases sort names each in their own way.
+            return sorted((DatasetRecord(**row) for row in rows), key=lambda d: d.name)
 
     def dataset(self, name_or_id: str | int) -> DatasetRecord:
         """A dataset by its id when that is a number, else by its name, or by its id in digits.
@@ -88,21 +90,29 @@ class DatasetQueries(Session):
         return DatasetRecord(**row)
 
     def image_counts(self) -> dict[int, int]:
-        """Dataset id -> searchable images."""
+        """Dataset id -> searchable images, for datasets that have any."""
+        query = select(ImageCount.dataset_id, ImageCount.images).where(
+            ImageCount.state == READY, ImageCount.images > 0
+        )
         with self.read() as db:
-            rows = db.execute(
-                select(Image.dataset_id, func.count())
-                .where(Image.state == READY)
-                .group_by(Image.dataset_id)
-            )
-            return {row[0]: row[1] for row in rows}
+            return {row[0]: row[1] for row in db.execute(query)}
 
     def first_images(self) -> dict[int, ImageRecord]:
         """Dataset id -> its first searchable image."""
-        first = select(func.min(Image.id)).where(Image.state == READY).group_by(Image.dataset_id)
+        first = (
+            select(Image.id)
+            .where(Image.dataset_id == Dataset.id, Image.state == READY)
+            .order_by(Image.dataset_id, Image.state, Image.id)
+            .limit(1)
+            .scalar_subquery()
+        )
         with self.read() as db:
-            rows = db.execute(images_query().where(Image.id.in_(first))).mappings()
-            return {row["dataset_id"]: ImageRecord(**row) for row in rows}
+            ids = [row[0] for row in db.execute(select(first, Dataset.id)) if row[0] is not None]
+            found: dict[int, ImageRecord] = {}
+            for chunk in chunks(ids):
+                rows = db.execute(images_query().where(Image.id.in_(chunk))).mappings()
+                found.update({row["dataset_id"]: ImageRecord(**row) for row in rows})
+            return found
 
     def set_questions(self, dataset_id: int, questions: Sequence[str]) -> bool:
         """Let a dataset answer these questions from now on; False when it does already."""

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -44,6 +45,19 @@ class FilePath(TypeDecorator[str]):
     def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
         """From the database."""
         return None if value is None else os.fsdecode(bytes(value))
+
+
+class PlainText(TypeDecorator[str]):
+    """Text that every database takes: what is no Unicode, and NUL, become a replacement mark."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        if value is None:
+            return None
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 class Words(TypeDecorator[tuple[str, ...]]):
@@ -117,7 +131,7 @@ class Image(Base):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("dataset_id", "path"),
-        Index(None, "dataset_id", "state"),
+        Index(None, "dataset_id", "state", "id"),
         Index(None, "content_hash"),
         {"sqlite_autoincrement": True},
     )
@@ -130,10 +144,20 @@ class Image(Base):
     content_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     state: Mapped[str] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(PlainText)
     width: Mapped[int] = mapped_column(Integer, default=0)
     height: Mapped[int] = mapped_column(Integer, default=0)
     added_at: Mapped[datetime] = mapped_column(UtcTime)
+
+
+class ImageCount(Base):
+    """How many images of a dataset are in a state; see ``counts``."""
+
+    __tablename__ = "image_counts"
+
+    dataset_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(16), primary_key=True)
+    images: Mapped[int] = mapped_column(BigInteger)
 
 
 class Vector(Base):
@@ -163,7 +187,17 @@ class Build(Base):
     """
 
     __tablename__ = "builds"
-    __table_args__ = (Index(None, "dataset_id", "id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index(None, "dataset_id", "id"),
+        Index(
+            "ix_builds_building",
+            "dataset_id",
+            unique=True,
+            sqlite_where=text("state = 'building'"),
+            postgresql_where=text("state = 'building'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"))
@@ -176,6 +210,6 @@ class Build(Base):
     failed: Mapped[int] = mapped_column(Integer, default=0)
     quarantined: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     missing: Mapped[int] = mapped_column(Integer, default=0)
-    message: Mapped[str] = mapped_column(Text, default="")
+    message: Mapped[str] = mapped_column(PlainText, default="")
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

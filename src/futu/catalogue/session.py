@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -18,14 +21,17 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from futu.catalogue.engine import migrate, open_engine
+from futu.catalogue.engine import PROGRAM, open_engine, reader, reason, shown
+from futu.catalogue.migrate import migrate
 from futu.catalogue.schema import (
     Dataset,
     Fact,
     Image,
     Vector,
 )
+from futu.errors import CatalogueUnavailableError, NotLeadingError
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
@@ -51,23 +57,81 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+CHANGES, LEADING_TERM = "changes", "leading_term"
+"""Facts that count: the writes of all controllers to a shared catalogue; the terms of leaders."""
+
+
+def count_up(db: Connection, insert: Any, name: str) -> int:
+    """Add 1 to a fact that counts; returns what it is then."""
+    more = cast(cast(Fact.value, BigInteger) + 1, Text)
+    statement = insert.values(name=name, value="1").on_conflict_do_update(
+        index_elements=["name"], set_={"value": more}
+    )
+    return int(db.scalar(statement.returning(Fact.value)) or 0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """The time in which one controller leads; the next leader begins one with a higher number.
+
+    Attributes:
+        number: counted by the catalogue.
+        most_s: a transaction of a leader that is suspended for longer is ended by PostgreSQL,
+            lest the next leader waits for it.
+        refused: called when a write was refused.
+    """
+
+    number: int
+    most_s: float = 5.0
+    refused: Callable[[], None] | None = None
+
+    def check(self, db: Connection) -> None:
+        """Refuse to write when another controller leads.
+
+        No other writes meanwhile, so what is found holds until the transaction ends.
+
+        Raises:
+            NotLeadingError: one does.
+        """
+        if db.scalar(select(Fact.value).where(Fact.name == LEADING_TERM)) != str(self.number):
+            if self.refused is not None:
+                self.refused()
+            raise NotLeadingError(
+                "Another controller leads now; this one does not write any more.",
+                term=self.number,
+            )
+
+
 class Session:
     """The database, one writer at a time. Safe for several threads.
 
     Args:
-        url: SQLAlchemy URL of the database; its tables are created or migrated now.
+        url: of the database (see ``open_engine``); its tables are created or migrated now.
+        program: the name under which PostgreSQL lists the connections.
+
+    Raises:
+        SettingsError: the database cannot be used; the message says why.
 
     Attributes:
-        changes: counts the writes that can change what a search finds; caches compare it.
         identity: of this catalogue, made at its creation.
+        shared: whether several controllers may have it open.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    _term: Term | None = None
+
+    def __init__(self, url: str, program: str = PROGRAM) -> None:
+        self._engine = open_engine(url, program)
+        self._reader = reader(self._engine)
         self._lock = threading.Lock()
-        self.changes = 0
-        migrate(self._engine)
-        self.identity = self._identity()
+        self._changes = itertools.count(1)
+        self._seen = [0]
+        self.shared = self._engine.dialect.name == "postgresql"
+        try:
+            migrate(self._engine)
+            self.identity = self._identity()
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,8 +139,12 @@ class Session:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for queries that see one state."""
-        with self._engine.connect() as connection:
+        """A connection for queries that see one state.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer.
+        """
+        with self._answering_database(), self._reader.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -85,16 +153,62 @@ class Session:
 
         Args:
             searchable: whether it may change which images are searchable; ``version`` counts these.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer, or has no room.
         """
         with (
+            self._answering_database(),
             self._lock,
-            self._engine.connect().execution_options(futu_writes=True) as connection,
+            self._engine.connect().execution_options(**self._options()) as connection,
             connection.begin(),
         ):
+            if self._term is not None:
+                self._term.check(connection)
             yield connection
             if searchable:
                 connection.execute(_COUNT_UP)
-        self.changes += 1
+            if self.shared:
+                count_up(connection, self.insert_or(Fact), CHANGES)
+        self.changed()
+
+    def _options(self) -> dict[str, Any]:
+        """What a write transaction tells the engine's listeners."""
+        if self._term is None:
+            return {"futu_writes": True}
+        return {"futu_writes": True, "futu_idle_ms": max(1, int(self._term.most_s * 1000))}
+
+    @property
+    def changes(self) -> int:
+        """Counts the writes that can change what a search finds; caches compare it."""
+        return self._seen[0]
+
+    def changed(self) -> None:
+        """Something was written: by us, or by another controller."""
+        self._seen[0] = next(self._changes)
+
+    def under(self, term: Term) -> Self:
+        """The same catalogue for what a leader does: it writes only in its own term."""
+        view = copy.copy(self)
+        view._term = term
+        return view
+
+    @contextlib.contextmanager
+    def _answering_database(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise self._unavailable(error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise self._unavailable(error) from error
+            raise
+
+    def _unavailable(self, error: DBAPIError) -> CatalogueUnavailableError:
+        return CatalogueUnavailableError(
+            f"The catalogue {shown(self._engine.url)} cannot be used now ({reason(error)}). "
+            "See that its database runs and has room; work goes on where it was."
+        )
 
     def insert_or(self, table: Any) -> Any:
         """An INSERT that knows ON CONFLICT, which both our databases have and SQL has not."""

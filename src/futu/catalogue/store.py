@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
     Connection,
-    bindparam,
+    Table,
     func,
     select,
     update,
 )
 
 from futu.catalogue.builds import BuildQueries
+from futu.catalogue.bulk import insert_rows, update_rows
 from futu.catalogue.datasets import DatasetQueries
+from futu.catalogue.leading import LeadQueries
+from futu.catalogue.listing import ListQueries
 from futu.catalogue.records import (
     KnownFile,
     Outcome,
@@ -33,8 +38,13 @@ from futu.catalogue.schema import (
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
 
+_IMAGES = cast(Table, Image.__table__)
+_VECTORS = cast(Table, Vector.__table__)
+_SCANNED = [field.name for field in fields(ScannedFile)]
+_scanned = operator.attrgetter(*_SCANNED)
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
+
+class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
@@ -70,22 +80,26 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
         """Insert or update the rows of scanned files; a known content has a known size."""
         if not files:
             return
-        statement = self.insert_or(Image)
-        kept = ("dataset_id", "path", "added_at")
-        given = {"dataset_id": dataset_id, "added_at": now()}
+        added_at = now()
         ready = {f.content_hash for f in files if f.state == READY and f.content_hash is not None}
         with self.write() as db:
             sizes = _sizes(db, list(ready))
-            rows = []
-            for file in files:
-                width, height = sizes.get(file.content_hash or b"", (0, 0))
-                rows.append({**asdict(file), **given, "width": width, "height": height})
-            changed = {name: statement.excluded[name] for name in rows[0] if name not in kept}
-            db.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["dataset_id", "path"], set_=changed
-                ),
+            rows = [
+                (
+                    *_scanned(file),
+                    *sizes.get(file.content_hash or b"", (0, 0)),
+                    dataset_id,
+                    added_at,
+                )
+                for file in {file.path: file for file in files}.values()
+            ]
+            insert_rows(
+                db,
+                _IMAGES,
+                [*_SCANNED, "width", "height", "dataset_id", "added_at"],
                 rows,
+                key=["dataset_id", "path"],
+                changed=[*(name for name in _SCANNED if name != "path"), "width", "height"],
             )
 
     def fail_file(
@@ -123,49 +137,42 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries):
         Returns:
             model_id -> content hash -> vector id, for the vectors given.
         """
-        rows = [
-            {"model_id": model, "content_hash": o.content_hash, "data": _stored(vector)}
+        vectors = [
+            (model, o.content_hash, _stored(vector))
             for o in outcomes
             for model, vector in o.vectors.items()
         ]
-        ready = [o for o in outcomes if model_id in o.vectors]
-        bad = [o for o in outcomes if o.error_code is not None]
+        ready = [(o.width, o.height, o.content_hash) for o in outcomes if model_id in o.vectors]
+        bad = [
+            (o.state, o.error_code, o.error, o.content_hash)
+            for o in outcomes
+            if o.error_code is not None
+        ]
         with self.write() as db:
-            if rows:
-                db.execute(
-                    self.insert_or(Vector).on_conflict_do_nothing(
-                        index_elements=["model_id", "content_hash"]
-                    ),
-                    rows,
-                )
-            if ready:
-                db.execute(
-                    update(Image)
-                    .where(Image.content_hash == bindparam("h"), Image.state != MISSING)
-                    .values(
-                        state=READY,
-                        error_code=None,
-                        error=None,
-                        width=bindparam("w"),
-                        height=bindparam("v"),
-                    ),
-                    [{"h": o.content_hash, "w": o.width, "v": o.height} for o in ready],
-                )
-            if bad:
-                db.execute(
-                    update(Image)
-                    .where(Image.content_hash == bindparam("h"), Image.state == PENDING)
-                    .values(state=bindparam("s"), error_code=bindparam("c"), error=bindparam("e")),
-                    [
-                        {
-                            "h": o.content_hash,
-                            "s": o.state,
-                            "c": o.error_code,
-                            "e": o.error,
-                        }
-                        for o in bad
-                    ],
-                )
+            insert_rows(
+                db,
+                _VECTORS,
+                ["model_id", "content_hash", "data"],
+                vectors,
+                key=["model_id", "content_hash"],
+            )
+            update_rows(
+                db,
+                _IMAGES,
+                "content_hash",
+                ["width", "height"],
+                ready,
+                constants=f"state = '{READY}', error_code = NULL, error = NULL",
+                where=f"images.state <> '{MISSING}'",
+            )
+            update_rows(
+                db,
+                _IMAGES,
+                "content_hash",
+                ["state", "error_code", "error"],
+                bad,
+                where=f"images.state = '{PENDING}'",
+            )
             models = {model for o in outcomes for model in o.vectors}
             return {
                 model: vector_ids_of(

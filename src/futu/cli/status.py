@@ -51,6 +51,12 @@ def status(server: str | None, as_json: bool) -> None:
             facts = health.get(part, {})
             rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
             click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
+        if health.get("index", {}).get("status") == "down":
+            click.echo(f"  index: down, error {health['index']['error']}")
+        if "leader" in health:
+            leader = health["leader"]
+            who = "this controller" if leader["this"] else "another controller"
+            click.echo(f"  leader: {who}, {leader['name']}" if leader["name"] else "  leader: none")
         for live in health.get("indexes", []):
             click.echo(
                 f"  index: {live['question']}, {live['model_id']}, {live['kind']}, "

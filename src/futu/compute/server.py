@@ -1,10 +1,10 @@
 """The compute server: lanes that lease, workers that decode and run models, one that keeps watch.
 
-The lane ``library`` leases jobs of datasets for ``workers`` workers (see ``Library``). The lanes
-``query`` do nothing but queries, with models that may use all cores: a query never waits for
-pictures of datasets to end. The keeper sends the heartbeats of all leases held, keeps the server
-registered, gives back idle models, and takes jobs from decoders that hang. What has killed its
-worker, or hung, is done in a process apart (see ``Attempts``).
+The lane ``library`` leases jobs of datasets for its workers (see ``Batcher``). The lane ``query``
+does nothing but queries, with workers of its own and models that may use all cores: a query never
+waits for pictures of datasets to end. The keeper sends the heartbeats of all leases held, keeps the
+server registered, gives back idle models, and takes jobs from decoders that hang. What has killed
+its worker, or hung, is done in a process apart (see ``Attempts``).
 
 A server takes jobs by path until it finds a whole job of which it can read no file as the
 controller saw it; for a while it is then blind, and takes only jobs that carry the bytes. Jobs by
@@ -28,13 +28,13 @@ from futu import __version__
 from futu.compute.answers import Answers
 from futu.compute.apart import Apart
 from futu.compute.attempts import Attempts
+from futu.compute.batching import Batcher
 from futu.compute.gate import MemoryGate
 from futu.compute.hosting import ModelHost
 from futu.compute.keeper import Keeper
 from futu.compute.lanes import HeldLeases, Lane
-from futu.compute.library import Library
+from futu.compute.outgoing import Outgoing
 from futu.compute.pipeline import Loader
-from futu.compute.queries import Queries
 from futu.compute.trial import Models, Trial
 from futu.config import Settings
 from futu.errors import FutuError, NoModelError, RedisUnavailableError
@@ -44,13 +44,15 @@ from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.choice import Choice
 from futu.models.memory import keep_large_blocks_apart
+from futu.models.runtime import CPU_BATCH
 from futu.models.spec import ModelSpec
 from futu.models.store import model_file
 
 log = logging.getLogger(__name__)
 
-_QUERY_LANES = 2
-_QUERIES_AT_ONCE = 16
+_AHEAD_A_WORKER = 6
+_QUERY_WORKERS = max(4, os.cpu_count() or 1)
+_COALESCE_S = 0.002
 _ROOM_S = 0.2
 _MOST_ABANDONED = 3
 
@@ -82,27 +84,23 @@ class ComputeServer:
         trial = Trial(self._in_place, limits, settings.decode_bytes, timeout_s, choice)
         self._attempts = Attempts(self._queue, trial, self.name, settings.max_deliveries)
         loader = Loader(limits, MemoryGate(settings.decode_bytes))
-        self._library = Library(
-            self._models,
-            loader,
-            self.name,
-            settings.compute_workers,
-            self._stop,
-            finished=lambda lease, result: self._answers.deliver([(lease, result)]),
-            failed=self._again,
+        self._outgoing = Outgoing(self._answers.deliver)
+        batcher = partial(Batcher, self._models, loader, self.name, self._stop, failed=self._again)
+        self._library = batcher(
+            lane="library",
+            workers=settings.compute_workers,
+            ahead=_AHEAD_A_WORKER * settings.compute_workers,
+            batch=self._models.batch,
+            finished=self._outgoing.put,
         )
-        self._queries = [
-            Queries(
-                self._models,
-                loader,
-                self.name,
-                deliver=self._answers.deliver,
-                failed=self._again,
-                hung=self._hung,
-                limit_s=timeout_s,
-            )
-            for _ in range(_QUERY_LANES)
-        ]
+        self._queries = batcher(
+            lane="query",
+            workers=_QUERY_WORKERS,
+            ahead=_QUERY_WORKERS,
+            batch=lambda _: CPU_BATCH,
+            coalesce_s=_COALESCE_S,
+            finished=self._answers.deliver,
+        )
         self._apart = Apart(
             self._attempts, self._outage, done=self._answers.count, let_go=self._held.drop
         )
@@ -117,22 +115,20 @@ class ComputeServer:
         lane = partial(Lane, self._queue, held=self._held, stop=self._stop, outage=self._outage)
         self._lanes = [
             lane(
-                f"{self.name}-query-{number}",
+                f"{self.name}-query",
                 streams=lambda: ("query",),
-                count=_QUERIES_AT_ONCE,
-                take=partial(self._take_queries, queries),
-            )
-            for number, queries in enumerate(self._queries)
-        ]
-        self._lanes.append(
+                count=CPU_BATCH,
+                take=lambda leases: self._submit(self._queries, leases),
+                room=partial(self._queries.room, _ROOM_S),
+            ),
             lane(
                 f"{self.name}-library",
                 streams=self._library_streams,
                 count=1,
-                take=self._take_library,
+                take=lambda leases: self._submit(self._library, leases),
                 room=partial(self._library.room, _ROOM_S),
-            )
-        )
+            ),
+        ]
 
     def stop(self) -> None:
         """Finish the jobs in hand, lease no more. Returns at once; safe in a signal handler."""
@@ -155,7 +151,9 @@ class ComputeServer:
             self._settings.compute_workers,
             "configured" if self._settings.redis_configured else "default",
         )
+        self._outgoing.start()
         self._library.start()
+        self._queries.start()
         # Registered only now that jobs can be done at once.
         self._apart.start()
         keeper = threading.Thread(target=self._keeper.run, name="keeper", daemon=True)
@@ -169,15 +167,16 @@ class ComputeServer:
         try:
             for thread in threads:
                 thread.join()
-            # The first may hand some of its jobs on to the second.
-            for stop in (self._library.stop, self._apart.stop):
+            # The others may hand some of their jobs on to the last.
+            for stop in (self._queries.stop, self._library.stop, self._apart.stop):
                 for lease in stop():
                     self._give_back(lease)
+            self._outgoing.close()
             keeper.join()
+            # A process that ends while a thread is in foreign code is aborted by it.
+            warm.join()
         finally:
             self._attempts.close()
-            for queries in self._queries:
-                queries.close()
         self._say_goodbye()
 
     def _warm_up(self) -> None:
@@ -190,7 +189,7 @@ class ComputeServer:
     @property
     def abandoned(self) -> int:
         """Threads left behind in decoders that hang."""
-        return self._library.abandoned + sum(queries.abandoned for queries in self._queries)
+        return self._library.abandoned + self._queries.abandoned
 
     # --- lanes ----------------------------------------------------------------------------------
 
@@ -199,17 +198,12 @@ class ComputeServer:
             return ("library", "inline")
         return ("inline",) if self._keeper.others_see else ("inline", "library")
 
-    def _take_library(self, leases: list[Lease]) -> None:
+    def _submit(self, batcher: Batcher, leases: list[Lease]) -> None:
         for lease, specs in self._able(leases):
             if lease.stream == "library" and not self._answers.by_path:
                 self._answers.not_here(lease)
             else:
-                self._library.submit(lease, specs)
-
-    def _take_queries(self, queries: Queries, leases: list[Lease]) -> None:
-        able = self._able(leases)
-        if able:
-            queries.do(able)
+                batcher.submit(lease, specs)
 
     def _able(self, leases: list[Lease]) -> list[tuple[Lease, list[ModelSpec]]]:
         """The jobs to do here and now, with the models that they want and we have."""
@@ -262,8 +256,9 @@ class ComputeServer:
     # --- for the keeper -------------------------------------------------------------------------
 
     def _look_for_hung(self) -> None:
-        for lease in self._library.overdue(self._settings.feature_timeout):
-            self._hung(lease)
+        for batcher in (self._queries, self._library):
+            for lease in batcher.overdue(self._settings.feature_timeout):
+                self._hung(lease)
         if self.abandoned >= _MOST_ABANDONED and not self._stop.is_set():
             log.error("%d decoders hang; this compute server ends", self.abandoned)
             self._stop.set()

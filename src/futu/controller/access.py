@@ -43,6 +43,13 @@ def load_token(configured: str, data_dir: Path) -> str:
     return token
 
 
+def keep_token(token: str, data_dir: Path) -> None:
+    """Let the file in the data directory have the token that all controllers have agreed on."""
+    path = data_dir / "api_token"
+    if path.read_text("ascii").strip() != token:
+        path.write_text(token + "\n", "ascii")
+
+
 def check(request: Request, token: str) -> None:
     """Let a request through or not.
 

@@ -54,10 +54,11 @@ def create_app(controller: Controller) -> Flask:
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request
-    def admit() -> None:
+    def admit() -> Response | None:
         g.started = time.monotonic()
         if request.endpoint not in _PUBLIC:
             access.check(request, controller.token)
+        return controller.relay.forward(request, app.view_functions.get(request.endpoint or ""))
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -76,6 +77,7 @@ def create_app(controller: Controller) -> Flask:
         )
         return response
 
+    controller.relay.app = app
     app.register_error_handler(FutuError, _our_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)

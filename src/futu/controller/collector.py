@@ -14,7 +14,7 @@ from futu.catalogue.records import Outcome
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build
 from futu.controller.ingest import Ingest
-from futu.errors import NoModelError, RedisUnavailableError
+from futu.errors import NoModelError, NotLeadingError, RedisUnavailableError
 from futu.index.live import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
@@ -75,12 +75,16 @@ class Collector:
             except RedisUnavailableError as error:
                 outage.began(error)
                 backoff.wait()
+            except NotLeadingError:
+                # They are the next leader's; this collector is about to be stopped.
+                backoff.wait()
             except Exception:
                 # The results stay in Redis and are taken again; a full disk may be mended.
                 log.exception("results could not be stored; trying again")
                 backoff.wait()
 
     def _collect(self, finished: list[Done]) -> None:
+        results: dict[Build | None, list[tuple[str, JobResult]]] = {}
         for done in finished:
             self._ingest.inherited.forget(done.job_id)
             result = done.result
@@ -92,44 +96,56 @@ class Collector:
                 level = logging.DEBUG if result.error.code == NoModelError.code else logging.WARNING
                 log.log(level, "job %s failed: %s", done.job_id, result.error.message)
             build = self._ingest.build_of(done.job_id)
+            results.setdefault(build, []).append((done.job_id, result))
+        for build, of_build in results.items():
             if build is not None:
-                self._credit(build, done.job_id, result)
+                self._credit(build, of_build)
             else:
                 # A repeat, or sent by a controller that is gone: vectors speak for themselves,
                 # failures are found again by the next build.
-                self._store(self._vectors(result))
+                self._store([o for _, result in of_build for o in self._vectors(result)])
         self._queue.forget_done(finished)
 
-    def _credit(self, build: Build, job_id: str, result: JobResult) -> None:
-        """Store what became of a job's contents and count it for the build that waits for it."""
+    def _credit(self, build: Build, results: Sequence[tuple[str, JobResult]]) -> None:
+        """Store what became of the contents of jobs and count it for the build that waits for it.
+
+        All in one transaction: its end costs as much as what is written.
+        """
         with build.lock:
-            sent = build.outstanding.get(job_id)
-            outcomes = self._vectors(result) if sent is None else self._outcomes(sent.job, result)
-            if sent is not None and sent.job.stream == "library":
-                # What a server only could not read by its path is sent again by bytes.
-                unseen = {o.content_hash for o in outcomes if o.error_code in UNSEEN}
-                outcomes = [o for o in outcomes if o.content_hash not in unseen]
-                build.resend += unseen
-            if any(outcome.error == _WRONG_ANSWER.message for outcome in outcomes):
-                log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
-            self._store(outcomes)
-            if sent is not None and self._first not in sent.job.model_ids:
-                came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
-                build.bounces = 0 if any(came) else build.bounces + bool(came)
-            for outcome in outcomes:
-                build.credit(outcome)
-            build.outstanding.pop(job_id, None)
+            judged = [self._judge(build, job_id, result) for job_id, result in results]
+            self._store([outcome for outcomes in judged for outcome in outcomes])
+            for (job_id, _), outcomes in zip(results, judged):
+                sent = build.outstanding.get(job_id)
+                if sent is not None and self._first not in sent.job.model_ids:
+                    came = [bool(outcome.vectors or outcome.error_code) for outcome in outcomes]
+                    build.bounces = 0 if any(came) else build.bounces + bool(came)
+                for outcome in outcomes:
+                    build.credit(outcome)
+                build.outstanding.pop(job_id, None)
             build.wait_for("")
             build.lock.notify_all()
+
+    def _judge(self, build: Build, job_id: str, result: JobResult) -> list[Outcome]:
+        """What became of the contents of a job, except those that have to be sent again."""
+        sent = build.outstanding.get(job_id)
+        outcomes = self._vectors(result) if sent is None else self._outcomes(sent.job, result)
+        if sent is not None and sent.job.stream == "library":
+            # What a server only could not read by its path is sent again by bytes.
+            unseen = {o.content_hash for o in outcomes if o.error_code in UNSEEN}
+            outcomes = [o for o in outcomes if o.content_hash not in unseen]
+            build.resend += unseen
+        if any(outcome.error == _WRONG_ANSWER.message for outcome in outcomes):
+            log.warning("job %s, done by %s: %s", job_id, result.server, _WRONG_ANSWER.message)
+        return outcomes
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
             ids = self._catalogue.record(outcomes, self._first)
             for model_id, of_content in ids.items():
-                good = [o for o in outcomes if model_id in o.vectors]
+                good = {o.content_hash: o for o in outcomes if model_id in o.vectors}
                 self._indexes.of_model[model_id].add(
-                    np.array([of_content[o.content_hash] for o in good], np.int64),
-                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good]),
+                    np.array([of_content[content] for content in good], np.int64),
+                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good.values()]),
                 )
 
     def _vectors(self, result: JobResult) -> list[Outcome]:

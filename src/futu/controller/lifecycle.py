@@ -17,6 +17,7 @@ A controller may be killed, and its database may refuse to write, at any instant
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
 import threading
 import time
@@ -31,7 +32,7 @@ from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError, BuildStoppedError
 from futu.controller.describe import describe, summary
-from futu.errors import FutuError
+from futu.errors import FutuError, NotLeadingError
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +210,10 @@ class Builds(abc.ABC):
             log.debug("the cancelled build of %s has let go", name)
         except BuildStoppedError:
             log.info("build of %s stopped at %d of %d", name, record.current, record.total)
-            self._catalogue.save_build(record)
+            with contextlib.suppress(NotLeadingError):
+                self._catalogue.save_build(record)
+        except NotLeadingError:
+            log.info("build of %s goes on where the new leader is", name)
         except FutuError as error:
             log.error("build of %s failed: %s", name, error)
             self._end(build, ERROR, error.message)

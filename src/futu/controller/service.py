@@ -9,21 +9,27 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from futu.catalogue.engine import sqlite_url
+from futu.catalogue.engine import catalogue_url
 from futu.catalogue.records import DatasetRecord
+from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
-from futu.controller.access import load_token
+from futu.controller.access import keep_token, load_token
 from futu.controller.collector import Collector
+from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
+from futu.controller.leading import Leadership
+from futu.controller.relay import Relay
 from futu.controller.search import Search
+from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display, walk
-from futu.index.live import LiveIndexes
+from futu.index.live import LiveIndex, LiveIndexes
+from futu.index.milvus_live import MilvusLiveIndex
+from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.admin import JobAdmin
+from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS, Question
@@ -52,7 +58,7 @@ class Controller:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.models = {question: default_spec(question, settings) for question in QUESTIONS}
-        self._lock = self._take_data_dir(settings.data_dir)
+        self._lock = take_data_dir(settings.data_dir)
         try:
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
             self.token = load_token(settings.api_token, settings.data_dir)
@@ -60,14 +66,22 @@ class Controller:
             raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
                 error
             )
+        self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
+        if self.catalogue.shared and not settings.api_token:
+            self.token = self.catalogue.agree("api_token", self.token)
+            keep_token(self.token, settings.data_dir)
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
-        self.catalogue = Catalogue(sqlite_url(settings.data_dir / "catalogue.db"))
+        address = milvus_address(settings.index_url, settings.index_token)
+        self._index_server = None if address is None else MilvusServer(address)
         self.indexes = LiveIndexes(
             settings.data_dir / "index",
             self.catalogue.identity,
             {q: (model.model_id, model.dimension) for q, model in self.models.items()},
+            None if self._index_server is None else self._on_server,
         )
+        self._index_lock = threading.Lock()
+        self._at_work = False
         self.queue = JobQueue(
             settings.redis_address,
             lease_s=settings.lease_s,
@@ -75,54 +89,94 @@ class Controller:
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
-        self.ingest = Ingest(
+        self.ingest, self.collector = self._tasks(self.catalogue)
+        self.leadership = Leadership(
             self.catalogue,
+            LeaderLock(self.queue, settings.lease_s),
+            settings.lease_s,
+            self._begin,
+            self._end,
+        )
+        self.relay = Relay(LeaderCalls(self.queue), lambda: self.leads)
+        self._follower = Follower(
+            self.catalogue, self.indexes, self._index_lock, lambda: self.leads
+        )
+        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self._counts: dict[int, tuple[float, int, str | None]] = {}
+        self._discovery = threading.Lock()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this controller runs the builds and the collector."""
+        return not self.catalogue.shared or (self._at_work and self.leadership.leads)
+
+    def start(self) -> None:
+        """Load the index, bring it level with the catalogue, take up what was left undone.
+
+        Of several controllers that share a catalogue, only the leader takes things up.
+        """
+        self.indexes.load()
+        if self.catalogue.shared:
+            self._follower.start()
+            self.leadership.start()
+            return
+        self._begin(None)
+        if self._index_server is not None:
+            self._follower.start()
+
+    def _begin(self, term: Term | None) -> None:
+        """Begin what one controller does: alone, or as the leader in a term."""
+        if term is not None:
+            self.ingest, self.collector = self._tasks(self.catalogue.under(term))
+        with self._index_lock:
+            self.indexes.level(
+                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+            )
+        self.discover()
+        self.collector.start()
+        self.ingest.resume()
+        self._at_work = True
+        if term is not None:
+            self.relay.start()
+
+    def _end(self) -> None:
+        """End it."""
+        self._at_work = False
+        self.relay.stop()
+        self.ingest.stop()
+        self.collector.stop()
+        self.ingest, self.collector = self._tasks(self.catalogue)
+
+    def _tasks(self, catalogue: Catalogue) -> tuple[Ingest, Collector]:
+        """Builds and collector, not started."""
+        ingest = Ingest(
+            catalogue,
             self.queue,
             self.roots,
             self.indexes,
             self.limits,
             names={q: model.name for q, model in self.models.items()},
-            batch_size=settings.batch_size,
+            batch_size=self.settings.batch_size,
         )
-        self.collector = Collector(self.catalogue, self.queue, self.ingest, self.indexes)
-        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
-        self._counts: dict[int, tuple[float, int, str | None]] = {}
-        self._discovery = threading.Lock()
+        ingest.index_lock = self._index_lock
+        return ingest, Collector(catalogue, self.queue, ingest, self.indexes)
 
-    @staticmethod
-    def _take_data_dir(data_dir: Path) -> FileLock:
-        lock = FileLock(data_dir / "controller.lock")
-        try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise SettingsError(
-                f"Another controller is using the data directory {data_dir.absolute()}. Stop it, "
-                "or give this one its own --data-dir."
-            ) from None
-        except OSError as error:
-            raise SettingsError(
-                f"The data directory {data_dir.absolute()} cannot be written ({error.strerror}). "
-                "Choose another with --data-dir or mend its permissions."
-            ) from error
-        return lock
-
-    def start(self) -> None:
-        """Load the index, bring it level with the catalogue, take up what was left undone."""
-        self.indexes.load()
-        self.indexes.level(
-            self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
-        )
-        self.discover()
-        self.collector.start()
-        self.ingest.resume()
+    def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
+        server = self._index_server
+        assert server is not None  # noqa: S101 - only asked for when there is one
+        return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
 
     def stop(self) -> None:
-        """Builds, collector, index, connections, lock: in that order."""
+        """Following, lead, builds, collector, index, connections, lock: in that order."""
+        self._follower.stop()
+        self.leadership.stop()
+        self.relay.stop()
         self.ingest.stop()
         self.collector.stop()
         self.indexes.close()
         self.indexes.save()
+        if self._index_server is not None:
+            self._index_server.close()
         self.queue.close()
         self.catalogue.close()
         self._lock.release()

@@ -44,7 +44,13 @@ class LiveIndex:
         keeper: measures it and builds it anew.
         version: of the catalogue when the index was last level with it; -1: not known.
         save_error: why the last attempt to save failed; empty: it did not.
+        shared: whether other controllers search and change the same index.
+        behind: whether it may lack vectors until it has been brought level.
     """
+
+    shared: bool = False
+    behind: bool = False
+    index: Index
 
     def __init__(self, path: Path, identity: str, model_id: str, dimension: int) -> None:
         self.path = path
@@ -59,7 +65,7 @@ class LiveIndex:
         self._saved_version = -1
         self.version = -1
         self.save_error = ""
-        self.index: Index = FaissIndex(dimension)
+        self.index = FaissIndex(dimension)
         self.keeper = Keeper(self)
 
     def load(self) -> None:
@@ -143,7 +149,7 @@ class LiveIndex:
                     self._dirty, self._changed = False, 0
                     self.index.save(self.path, self._identity, self.model_id, version)
                     log.info("saved index %s: %d vectors", self.path.name, len(self.index))
-                elif version != self._saved_version:
+                elif version != self._saved_version and isinstance(self.index, FaissIndex):
                     faiss_file.touch(self.path, version)
                 self._saved_version, self.save_error = version, ""
             except (OSError, IndexDamagedError) as error:
@@ -192,11 +198,22 @@ class LiveIndexes(Mapping[str, LiveIndex]):
         folder: where the files are.
         identity: of the catalogue.
         models: question -> model_id and dimension.
+        make: makes the index of a model_id and a dimension; None: a file in the folder.
     """
 
-    def __init__(self, folder: Path, identity: str, models: Mapping[str, tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        models: Mapping[str, tuple[str, int]],
+        make: Callable[[str, int], LiveIndex] | None = None,
+    ) -> None:
+        def in_file(model_id: str, dimension: int) -> LiveIndex:
+            return LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+
+        make = make or in_file
         self._by_question = {
-            question: LiveIndex(folder / f"{model_id}.faiss", identity, model_id, dimension)
+            question: make(model_id, dimension)
             for question, (model_id, dimension) in models.items()
         }
         self.of_model = {live.model_id: live for live in self._by_question.values()}
@@ -230,7 +247,7 @@ class LiveIndexes(Mapping[str, LiveIndex]):
         """
         for live in self.values():
             now = -1 if version is None else version()
-            if now >= 0 and live.version == now:
+            if now >= 0 and live.version == now and isinstance(live.index, FaissIndex):
                 live.attach(fetch)
                 live.keeper.look()
                 continue

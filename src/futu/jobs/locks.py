@@ -7,12 +7,13 @@ job stand on a stream twice, because a message was repeated, only one of them is
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from redis.exceptions import LockError
 from redis.lock import Lock
 
-from futu.jobs.exchange import Exchange
+from futu.jobs.exchange import Command, Exchange, Unread
 from futu.jobs.scripts import LOCK_PREFIX
 
 
@@ -29,6 +30,7 @@ class JobLocks:
         self._client = client
         self._exchange = exchange
         self._ttl_s = ttl_s
+        self._asked: dict[str, Unread] = {}
 
     @property
     def ttl_ms(self) -> int:
@@ -46,11 +48,31 @@ class JobLocks:
         """
         if not wanted:
             return []
-        replies = self._exchange.all(
-            *(("SET", LOCK_PREFIX + job, owner, "NX", "PX", self.ttl_ms) for job, owner in wanted),
-            again=True,
-        )
+        replies = self._exchange.all(*map(self._taking, wanted), again=True)
         return [reply is not None for reply in replies]
+
+    def ask(self, consumer: str, wanted: Sequence[tuple[str, str]]) -> None:
+        """As ``acquire_all``, but nobody waits to learn whether the locks are the owners'.
+
+        ``settle`` or ``then`` must follow for the consumer, before it asks again.
+        """
+        self._asked[consumer] = self._exchange.send(*map(self._taking, wanted))
+
+    def settle(self, consumer: str) -> None:
+        """Wait until the locks that were asked for, if any, are taken or refused."""
+        if (asked := self._asked.pop(consumer, None)) is not None:
+            self._exchange(after=asked, again=True)
+
+    def then(self, consumer: str, *commands: Command, again: bool) -> list[Any]:
+        """Do commands after the locks that were asked for, if any, are taken or refused.
+
+        See ``Exchange``.
+        """
+        return self._exchange(*commands, again=again, after=self._asked.pop(consumer, None))
+
+    def _taking(self, wanted: tuple[str, str]) -> Command:
+        job_id, owner = wanted
+        return ("SET", LOCK_PREFIX + job_id, owner, "NX", "PX", self.ttl_ms)
 
     def release_lock(self, job_id: str, owner: str) -> bool:
         """Give the lock back; False, and nothing changes, when it is not the owner's."""
@@ -59,13 +81,6 @@ class JobLocks:
         except LockError:
             return False
         return True
-
-    def extend_lock(self, job_id: str, owner: str) -> bool:
-        """Begin the TTL anew, taking the lock again if it has run out."""
-        try:
-            return bool(self._lock(job_id, owner).reacquire())
-        except LockError:
-            return self.acquire_lock(job_id, owner)
 
     def is_locked(self, job_id: str) -> bool:
         """Whether anyone has the lock of a job."""

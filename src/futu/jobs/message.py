@@ -6,7 +6,7 @@ server of neighbouring versions understand each other.
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -164,7 +164,7 @@ class DeadLetter(msgspec.Struct):
 
 def new_job_id() -> str:
     """A fresh job id: 32 hex digits."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 _encoder = msgspec.msgpack.Encoder()

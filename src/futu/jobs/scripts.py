@@ -22,19 +22,18 @@ local function held(stream, group, entry, consumer)
     local found = redis.pcall('XPENDING', stream, group, entry, entry, 1)
     return not found.err and #found == 1 and found[1][2] == consumer
 end
-local function unlock(key, owner)
-    if redis.call('GET', key) == owner then redis.call('DEL', key) end
-end
 """
 
 DELIVER = (
     _HELD
     + """
+local owner = redis.call('GET', KEYS[4])
 if not held(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then
-    unlock(KEYS[4], ARGV[7])
+    if owner == ARGV[7] then redis.call('DEL', KEYS[4]) end
     return 0
 end
-redis.call('DEL', KEYS[2])
+if owner and owner ~= ARGV[7] then return -1 end
+redis.call('DEL', KEYS[2], KEYS[4])
 redis.call('RPUSH', KEYS[2], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 if ARGV[6] ~= '' then redis.call('XADD', KEYS[3], '*', 'job_id', ARGV[6]) end
@@ -43,12 +42,12 @@ for at = 8, #ARGV do
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
-unlock(KEYS[4], ARGV[7])
 return 1
 """
 )
 """KEYS: stream, result, done, lock, dead. ARGV: group, entry, consumer, result, TTL in ms,
-job id to announce or '', owner of the lock, then dead letters."""
+job id to announce or '', owner of the lock, then dead letters. 1: delivered; 0: the entry is no
+longer the consumer's; -1: another has the job's lock. Unless 1, nothing is done."""
 
 TOUCH = (
     _HELD

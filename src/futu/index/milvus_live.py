@@ -1,0 +1,95 @@
+"""An index in Milvus. On a server it is that of all controllers, and the leader keeps it level."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from futu.errors import IndexUnavailableError
+from futu.index.base import Floats, Ids
+from futu.index.live import LiveIndex
+from futu.index.milvus_index import MilvusIndex
+from futu.index.milvus_server import MilvusServer, collection_name
+
+if TYPE_CHECKING:
+    from futu.index.live import Fetch
+
+log = logging.getLogger(__name__)
+
+
+class MilvusLiveIndex(LiveIndex):
+    """One model's collection. What the server misses while it is away is made up for later.
+
+    Args:
+        server: where it is.
+        identity: of the catalogue.
+        model_id: whose vectors these are.
+        dimension: their length.
+    """
+
+    def __init__(self, server: MilvusServer, identity: str, model_id: str, dimension: int) -> None:
+        name = collection_name(identity, model_id)
+        super().__init__(Path(name), identity, model_id, dimension)
+        self.index = MilvusIndex(server, name, dimension)
+        self.shared = not server.address.embedded
+        self.behind = True
+        self._count = 0
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def level(self, wanted: Ids, fetch: Fetch) -> None:
+        """See ``LiveIndex.level``; when the server is away, it is done later."""
+        try:
+            self._level(wanted, fetch)
+            self.behind = False
+        except IndexUnavailableError:
+            self.behind = True
+
+    def _level(self, wanted: Ids, fetch: Fetch) -> None:
+        present = self.index.ids()
+        extra = np.setdiff1d(present, wanted, assume_unique=True)
+        lacking = np.setdiff1d(wanted, present, assume_unique=True)
+        # What has been added after ``wanted`` was asked for has higher ids: if another leads by
+        # now, it is not taken away from it. Ids too many are found by nobody.
+        extra = extra[extra <= wanted.max(initial=0)]
+        if len(extra):
+            self.index.remove(extra)
+        for ids, vectors in fetch(lacking.tolist()):
+            self.index.add(ids, vectors)
+        if len(extra) or len(lacking):
+            self._dirty = True
+            log.info("index brought level: %d added, %d removed", len(lacking), len(extra))
+        self._count = len(wanted)
+
+    def add(self, ids: Ids, vectors: Floats) -> None:
+        """See ``LiveIndex.add``; when the server is away, it is done later."""
+        try:
+            super().add(ids, vectors)
+        except IndexUnavailableError:
+            self.behind = True
+
+    def look(self) -> bool:
+        """Whether the index is as it was left; one that has lost vectors is behind.
+
+        Raises:
+            IndexUnavailableError: the server is away.
+        """
+        try:
+            count = len(self.index)
+        except IndexUnavailableError:
+            self.behind = True
+            raise
+        # A server may be slow to count what was added, and never counts more than there is.
+        self.behind |= count < min(self._count, 1)
+        return not self.behind
+
+    def save(self) -> None:
+        """See ``MilvusIndex.save``."""
+        try:
+            super().save()
+        except IndexUnavailableError:
+            self.behind = True
