@@ -135,7 +135,7 @@ def test_second_start_has_its_index_and_damaged_one_is_rebuilt(own_system: Syste
     own_system.start()
     assert own_system.client.health()["index"]["vectors"] == 20
     own_system.stop()
-    (file,) = (own_system.folder / "data" / "index").glob("*.faiss.[01]")
+    (file,) = (own_system.folder / "data" / "index").glob("*lite0*.faiss.[01]")
     file.write_bytes(file.read_bytes()[:-100])
     own_system.start()
     assert own_system.client.health()["index"]["vectors"] == 20
