@@ -14,6 +14,7 @@ from futu.controller.routes import (
     compute,
     datasets,
     files,
+    index,
     jobs,
     page,
     search,
@@ -50,7 +51,7 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, jobs, page, search, status, watching):
+    for module in (builds, compute, datasets, files, index, jobs, page, search, status, watching):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

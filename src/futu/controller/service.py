@@ -140,7 +140,9 @@ class Controller:
         if term is not None:
             self._make_tasks(self.catalogue.under(term))
         with self._index_lock:
-            self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
+            self.indexes.level(
+                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+            )
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -203,6 +205,7 @@ class Controller:
         self.leadership.stop()
         self.relay.stop()
         self._stop_tasks()
+        self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:
             self._index_server.close()
