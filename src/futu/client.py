@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -11,7 +12,10 @@ from urllib.parse import quote
 
 import httpx
 
+from futu.client_search import Result, SearchPage, SearchQuery
 from futu.errors import ServerError, UnavailableError, from_code
+
+__all__ = ["Client", "Dataset", "Failure", "Progress", "Result", "SearchPage", "SearchQuery"]
 
 DEFAULT_SERVER = "http://127.0.0.1:19198"
 _TIMEOUT_S = 120.0
@@ -98,20 +102,6 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A neighbour; ``similarity`` 0-100."""
-
-    idx: int
-    id: int
-    fname: str
-    dataset: str
-    similarity: float
-    cosine: float
-    img_url: str
-    model_id: str = ""
-
-
-@dataclass(frozen=True)
 class Failure:
     """A file that could not be indexed."""
 
@@ -165,14 +155,25 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, **request: Any) -> Any:
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **request)
+            return self._http.request(method, path, **request)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"No Futu controller answers at {self.server} ({error}). Start one with "
                 "./start.sh both, or name another with --server."
             ) from error
+
+    def _bytes(self, path: str) -> bytes:
+        response = self._send("GET", path)
+        if response.is_error:
+            self._read(response, path)
+        return response.content
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        return self._read(self._send(method, path, **request), path)
+
+    def _read(self, response: httpx.Response, path: str) -> Any:
         try:
             body = response.json()
         except ValueError as error:
@@ -302,6 +303,25 @@ class Client:
         """POST /api/jobs/clear_stale_locks; how many there were."""
         return int(self._call("POST", "/api/jobs/clear_stale_locks")["cleared"])
 
+    def index_info(self) -> list[dict[str, Any]]:
+        """GET /api/index: each question's index."""
+        found: list[dict[str, Any]] = self._call("GET", "/api/index")["indexes"]
+        return found
+
+    def index_tune(
+        self, recall: float, question: str = "similar", model: str | None = None
+    ) -> list[str]:
+        """POST /api/index/tune: build indexes anew, tuned to a recall@10; goes on meanwhile.
+
+        Returns:
+            The model_ids of the indexes: those of a question, or of one model.
+        """
+        which = {"question": question} if model is None else {"model": model}
+        found: list[str] = self._call("POST", "/api/index/tune", json={"recall": recall, **which})[
+            "model_ids"
+        ]
+        return found
+
     def progress(self, name: str) -> Progress:
         """GET /api/build_index/progress/<dataset>."""
         path = f"/api/build_index/progress/{quote(name, safe='')}"
@@ -324,22 +344,35 @@ class Client:
         min_similarity: float = 0.0,
     ) -> list[Result]:
         """POST /api/search with a picture from this machine."""
-        form: dict[str, Any] = {
-            "mode": mode,
-            "top_k": str(top_k),
-            "min_similarity": str(min_similarity),
-            "dataset_names[]": list(datasets),
-        }
-        if crop is not None:
-            form |= dict(zip(("crop_x", "crop_y", "crop_w", "crop_h"), map(str, crop)))
-        with image.open("rb") as file:
-            body = self._call(
-                "POST",
-                "/api/search",
-                data=form,
-                files={"query_img": (image.name.encode("utf-8", "replace").decode(), file)},
-            )
-        return [_make(Result, r) for r in body["results"]]
+        query = SearchQuery(
+            images=[image],
+            datasets=datasets,
+            mode=mode,
+            top_k=top_k,
+            crop=crop,
+            min_similarity=min_similarity,
+        )
+        return self.search_page(query).results
+
+    def search_page(self, query: SearchQuery) -> SearchPage:
+        """POST /api/search: a page of results, and where the next one begins."""
+        with contextlib.ExitStack() as stack:
+            files = [
+                (
+                    field,
+                    (
+                        path.name.encode("utf-8", "replace").decode(),
+                        stack.enter_context(path.open("rb")),
+                    ),
+                )
+                for field, path in query.uploads()
+            ]
+            body = self._call("POST", "/api/search", data=query.form(), files=files or None)
+        return _make(SearchPage, body | {"results": [_make(Result, r) for r in body["results"]]})
+
+    def thumbnail(self, image_id: int) -> bytes:
+        """GET /api/image/<id>/thumbnail: WebP."""
+        return self._bytes(f"/api/image/{image_id}/thumbnail")
 
     def feature(self, image_path: str, model: str = "similar") -> dict[str, Any]:
         """POST /api/compute/feature_extraction; ``model`` is a question or a model's name."""

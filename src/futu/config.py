@@ -116,6 +116,15 @@ class Settings(BaseSettings):
     watch_poll_s: float = Field(
         30.0, ge=0.2, le=86400, description="seconds between two looks at a folder that is polled"
     )
+    thumbnail_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="most that kept thumbnails may take, bytes"
+    )
+    search_by_url: bool = Field(
+        False, description="whether the controller fetches query pictures from public web addresses"
+    )
+    url_timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds for fetching a query picture"
+    )
     http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
 
     database_url: str = _seed(

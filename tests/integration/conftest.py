@@ -11,14 +11,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sqlalchemy import Connection
 
 from futu import config
-from futu.catalogue.records import DatasetRecord
+from futu.catalogue.records import DatasetRecord, ModelRecord
 from futu.catalogue.schema import DONE
 from futu.catalogue.store import Catalogue
 from futu.controller import collector
+from futu.controller.search import VectorsOf
 from futu.controller.service import Controller
 from futu.images.folder import hash_bytes, hash_file
 from futu.index.live import LiveIndex
@@ -51,6 +53,11 @@ def seen(item: ImageItem) -> bytes | None:
     with contextlib.suppress(Exception):
         return hash_file(os.fsdecode(item.path or b""))
     return None
+
+
+def by_model(make: Callable[[ModelRecord], npt.NDArray[np.float32]]) -> VectorsOf:
+    """A query of which the vectors are made by model."""
+    return lambda needed, also: {model.model_id: make(model) for model in (*needed, *also)}
 
 
 def looked_at(
@@ -198,11 +205,11 @@ class Site:
         write = catalogue.write
         self.writes_left = writes
 
-        def dying() -> AbstractContextManager[Connection]:
+        def dying(**how: bool) -> AbstractContextManager[Connection]:
             self.writes_left -= 1
             if self.writes_left < 0:
                 raise KilledError
-            return write()
+            return write(**how)
 
         catalogue.write = dying  # type: ignore[method-assign,assignment]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tests.integration.conftest import Site, vector_of
+from tests.integration.conftest import Site, by_model, vector_of
 from tests.pictures import jpeg
 
 from futu.catalogue.records import DatasetRecord, ServedModels
 from futu.catalogue.schema import DONE
-from futu.controller.search import Found
+from futu.controller.neighbours import Page
 from futu.controller.serving import record_of
 from futu.images.folder import hash_bytes
 from futu.models.registry import spec
@@ -63,12 +63,14 @@ def search(
     datasets: Sequence[DatasetRecord] | None = None,
     question: str = "similar",
     **given: Any,
-) -> Found:
+) -> Page:
     """Search with a picture; its vectors are as the played compute servers make them."""
     chosen = site.controller.catalogue.datasets() if datasets is None else datasets
     digest = hash_bytes(picture)
     return site.controller.search.find(
-        lambda model: np.frombuffer(vector_of(digest, model.dimension, model.model_id), "<f4"),
+        by_model(
+            lambda model: np.frombuffer(vector_of(digest, model.dimension, model.model_id), "<f4")
+        ),
         chosen,
         question,
         **{"k": 100, **given},

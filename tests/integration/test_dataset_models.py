@@ -107,13 +107,13 @@ def test_model_of_another_description_leaves_the_old_vectors_serving(site: Site)
     assert record.model_id == before.model_id
     # A server that still has it: all goes on.
     server = site.serve_models("before", before)
-    site.controller.search.require_server(record)
+    site.controller.extraction.require_server(record)
     assert_served(site, dataset, before)
     server.stop()
     # None has it any more.
     site.serve_models("after", after)
     with pytest.raises(NoModelError) as missing:
-        site.controller.search.require_server(record)
+        site.controller.extraction.require_server(record)
     for part in (f"{before.name} is {after.model_id} now", "for one", "futu models use one grid"):
         assert part in missing.value.message
     site.fill("one", LATER)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import until
-from tests.integration.conftest import Site, vector_of
+from tests.integration.conftest import Site, by_model, vector_of
 from tests.pictures import jpeg
 
 from futu.catalogue.records import Outcome
@@ -149,13 +149,11 @@ def test_follower_answers_from_what_the_leader_has_written(pair: Pair) -> None:
     ids = first.catalogue.searchable_vector_ids(pair.sites[0].model_id)
     ((_, vectors),) = first.catalogue.vectors(ids.tolist()[:1])
     query = vectors[0].astype(np.float32)
-    found = [
-        [
-            neighbour.image.path
-            for neighbour in controller.search.find(lambda _: query, [dataset], k=2).neighbours
-        ]
-        for controller in (first, second)
+    pages = [
+        site.controller.search.find(by_model(lambda _: query), [dataset], k=2)
+        for site in pair.sites
     ]
+    found = [[neighbour.image.path for neighbour in page.neighbours] for page in pages]
     assert found[0] == found[1]
     assert len(found[0]) == 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import until
-from tests.integration.conftest import Site, vector_of
+from tests.integration.conftest import Site, by_model, vector_of
 from tests.milvus import MilvusProcess
 from tests.pictures import jpeg
 
@@ -32,7 +32,7 @@ def milvus() -> Iterator[MilvusProcess]:
 def found(site: Site, dataset: DatasetRecord, picture: bytes) -> list[str]:
     dimension = site.controller.models["similar"].dimension
     query = np.frombuffer(vector_of(hash_bytes(picture), dimension, site.model_id), "<f4")
-    neighbours = site.controller.search.find(lambda _: query, [dataset], k=2).neighbours
+    neighbours = site.controller.search.find(by_model(lambda _: query), [dataset], k=2).neighbours
     assert neighbours[0].similarity > 99
     return [neighbour.image.path for neighbour in neighbours]
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.integration.conftest import Site, vector_of
+from tests.integration.conftest import Site, by_model, vector_of
 from tests.pictures import jpeg
 
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.schema import BUILDING, DONE, FAILED, READY
 from futu.controller import dispatch, scan
-from futu.controller.search import Neighbour
+from futu.controller.neighbours import Neighbour
 from futu.errors import InvalidRequestError, SettingsError
 from futu.images.folder import hash_bytes, hash_file
+from futu.index.faiss_file import data_path
 from futu.jobs.message import ItemError, ItemResult, Job, JobResult, ServerInfo
 from futu.models.registry import spec
 from futu.models.spec import Question
@@ -65,7 +66,7 @@ def find(
 ) -> list[Neighbour]:
     """The nearest neighbour of a query of which the vectors are given by model_id."""
     search = site.controller.search
-    return search.find(lambda m: query[m.model_id], datasets, question, k=1).neighbours
+    return search.find(by_model(lambda m: query[m.model_id]), datasets, question, k=1).neighbours
 
 
 def assert_own_vectors(site: Site, contents: dict[str, bytes]) -> None:
@@ -341,10 +342,10 @@ def test_indexes_are_read_and_brought_level_each_by_itself(site: Site) -> None:
     site.rest()
     site.controller.stop()
     folder = site.settings.data_dir / "index"
-    assert sorted(p.name for p in folder.glob("*.faiss")) == sorted(
-        f"{model_id}.faiss" for model_id in (SIMILAR_ID, COPY_ID)
+    assert sorted(p.name for p in folder.glob("*.json")) == sorted(
+        f"{model_id}.faiss.json" for model_id in (SIMILAR_ID, COPY_ID)
     )
-    (folder / f"{COPY_ID}.faiss").write_bytes(b"damaged")
+    data_path(folder / f"{COPY_ID}.faiss").write_bytes(b"damaged")
     site.controller = type(site.controller)(site.settings)
     site.start()
     assert vectors(site) == {SIMILAR_ID: 5, COPY_ID: 5}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.conftest import until
-from tests.integration.conftest import Site, vector_of
+from tests.integration.conftest import Site, by_model, vector_of
 from tests.integration.privileges import without_override
 from tests.pictures import jpeg
 
@@ -399,7 +399,7 @@ def nearest(site: Site, data: bytes, *datasets: DatasetRecord, k: int = 100) -> 
     def vector(model: ModelRecord) -> npt.NDArray[np.float32]:
         return np.frombuffer(vector_of(digest, model.dimension, model.model_id), "<f4")
 
-    return site.controller.search.find(vector, datasets, k=k).neighbours
+    return site.controller.search.find(by_model(vector), datasets, k=k).neighbours
 
 
 def test_result_whose_file_was_deleted_is_dropped_at_once(site: Site) -> None:

@@ -25,7 +25,7 @@ from tests.integration.switching import (
 from tests.pictures import jpeg
 
 from futu.catalogue.schema import BUILDING, CANCELLED, DONE, FAILED, PENDING, READY
-from futu.controller.search import Found
+from futu.controller.neighbours import Page
 from futu.errors import InvalidRequestError, NotIndexedError
 from futu.images.folder import hash_bytes
 from futu.jobs.message import ItemError, ItemResult, Job, JobResult, ServerInfo
@@ -331,7 +331,7 @@ def test_scan_under_way_for_the_other_model_writes_nothing(site: Site) -> None:
 def test_searches_see_the_one_model_or_the_other_whole(site: Site) -> None:
     dataset = indexed(site)
     site.serve_models("both", OLD, NEW)
-    found: list[Found] = []
+    found: list[Page] = []
     stop = threading.Event()
 
     def look() -> None:

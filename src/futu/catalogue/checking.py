@@ -44,7 +44,7 @@ class CheckQueries(Session):
 
     def doubt_files(self, dataset_id: int, paths: Sequence[str]) -> None:
         """Let the next scan hash these files again, though size and time are as they were."""
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             for chunk in chunks(paths):
                 this = (Image.dataset_id == dataset_id) & Image.path.in_(chunk)
                 db.execute(update(Image).where(this).values(scanned_at_ns=Image.mtime_ns))

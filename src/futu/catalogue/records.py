@@ -119,6 +119,47 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """Which images a search is about: those of these datasets that meet every bound given.
+
+    Attributes:
+        dataset_ids: ascending.
+        path_prefix: what the path relative to the dataset's folder begins with.
+        after_ns, before_ns: of the file's modification time, nanoseconds since the epoch; the
+            first is inclusive, the second exclusive.
+        min_size, max_size: of the file, bytes, inclusive.
+        min_width, max_width, min_height, max_height: of the upright picture, pixels, inclusive.
+    """
+
+    dataset_ids: tuple[int, ...]
+    path_prefix: str = ""
+    after_ns: int | None = None
+    before_ns: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    min_width: int | None = None
+    max_width: int | None = None
+    min_height: int | None = None
+    max_height: int | None = None
+
+    def admits(self, image: ImageRecord) -> bool:
+        """Whether a searchable image is in the scope."""
+        return (
+            image.dataset_id in self.dataset_ids
+            and image.path.startswith(self.path_prefix)
+            and (self.after_ns is None or image.mtime_ns >= self.after_ns)
+            and (self.before_ns is None or image.mtime_ns < self.before_ns)
+            and _within(image.size, self.min_size, self.max_size)
+            and _within(image.width, self.min_width, self.max_width)
+            and _within(image.height, self.min_height, self.max_height)
+        )
+
+
+def _within(value: int, least: int | None, most: int | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one content: vectors, or an error.
 

@@ -144,6 +144,8 @@ class Image(Base):
         UniqueConstraint("dataset_id", "path"),
         Index(None, "dataset_id", "state", "id"),
         Index(None, "content_hash"),
+        Index(None, "dataset_id", "mtime_ns"),
+        Index(None, "dataset_id", "size"),
         {"sqlite_autoincrement": True},
     )
 

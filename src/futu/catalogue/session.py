@@ -7,7 +7,8 @@ import copy
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     cast,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -34,6 +36,13 @@ from futu.errors import CatalogueUnavailableError, NotLeadingError
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
+
+_VERSION = "version"
+_COUNT_UP = (
+    update(Fact)
+    .where(Fact.name == _VERSION)
+    .values(value=cast(cast(Fact.value, BigInteger) + 1, Text))
+)
 
 _T = TypeVar("_T")
 
@@ -129,6 +138,10 @@ class Session:
         self._lock = threading.Lock()
         self._changes = _Steps()
         self._model_changes = _Steps()
+        # Not of the pool, which is smaller than the number of threads that may search.
+        self._unpooled = open_engine(url, program, pooled=False)
+        self._own = threading.local()
+        self._quick: weakref.WeakSet[Connection] = weakref.WeakSet()
         self.shared = self._engine.dialect.name == "postgresql"
         try:
             migrate(self._engine)
@@ -138,7 +151,9 @@ class Session:
             raise
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; no thread may be using one."""
+        for connection in list(self._quick):
+            connection.close()
         self._engine.dispose()
 
     @contextlib.contextmanager
@@ -151,9 +166,37 @@ class Session:
         with self._answering_database(), self._reader.connect() as connection:
             yield connection
 
+    def rows(self, statement: Any, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of one small query, by a connection that each thread has to itself.
+
+        A search makes a few of these; to take a connection and begin a transaction for each
+        costs more than the queries.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer.
+        """
+        with self._answering_database():
+            connection: Connection | None = getattr(self._own, "connection", None)
+            if connection is not None and not connection.closed:
+                try:
+                    return connection.execute(statement, parameters).all()
+                except DBAPIError as error:
+                    connection.close()
+                    if not error.connection_invalidated:
+                        raise
+            # The first of this thread, or the server has been restarted since.
+            options = {"isolation_level": "AUTOCOMMIT"}
+            connection = self._unpooled.connect().execution_options(**options)
+            self._own.connection = connection
+            self._quick.add(connection)
+            return connection.execute(statement, parameters).all()
+
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, searchable: bool = True) -> Iterator[Connection]:
         """A transaction, alone among writers; committed at the end of the block.
+
+        Args:
+            searchable: whether it may change which images are searchable; ``version`` counts these.
 
         Raises:
             CatalogueUnavailableError: the database does not answer, or has no room.
@@ -167,6 +210,8 @@ class Session:
             if self._term is not None:
                 self._term.check(connection)
             yield connection
+            if searchable:
+                connection.execute(_COUNT_UP)
             if self.shared:
                 count_up(connection, self.insert_or(Fact), CHANGES)
             # Before it can be seen, too: who compares before and after a look knows of it.
@@ -229,13 +274,19 @@ class Session:
             return postgresql.insert(table)
         return sqlite.insert(table)
 
+    def version(self) -> int:
+        """Counts the transactions that may have changed which images are searchable.
+
+        It is kept in the catalogue: what was derived from it may be compared after a restart.
+        """
+        with self.read() as db:
+            return int(db.scalar(select(Fact.value).where(Fact.name == _VERSION)) or 0)
+
     def _identity(self) -> str:
-        with self.write() as db:
-            db.execute(
-                self.insert_or(Fact)
-                .values(name="identity", value=uuid.uuid4().hex)
-                .on_conflict_do_nothing()
-            )
+        facts = ({"name": "identity", "value": uuid.uuid4().hex}, {"name": _VERSION, "value": "0"})
+        with self.write(searchable=False) as db:
+            for fact in facts:
+                db.execute(self.insert_or(Fact).values(**fact).on_conflict_do_nothing())
             return str(db.scalar(select(Fact.value).where(Fact.name == "identity")))
 
     def ping(self) -> None:

@@ -85,7 +85,7 @@ class Catalogue(
 
     def confirm_files(self, image_ids: Sequence[int], scanned_at_ns: int) -> None:
         """These files still had their content at this time."""
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             for chunk in chunks(image_ids):
                 this = Image.id.in_(chunk)
                 db.execute(update(Image).where(this).values(scanned_at_ns=scanned_at_ns))

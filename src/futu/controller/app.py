@@ -14,6 +14,7 @@ from futu.controller.routes import (
     compute,
     datasets,
     files,
+    index,
     jobs,
     models,
     page,
@@ -26,7 +27,9 @@ from futu.errors import FutuError, QueueFullError
 
 log = logging.getLogger(__name__)
 
-_ROUTES = (builds, compute, datasets, files, jobs, models, page, search, status, watching)
+_ROUTES = (
+    builds, compute, datasets, files, index, jobs, models, page, search, status, watching
+)  # fmt: skip
 _FORM_OVERHEAD_BYTES = 1024 * 1024
 _HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}
 _PUBLIC = frozenset({"status.health"})

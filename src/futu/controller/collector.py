@@ -15,7 +15,7 @@ from futu.catalogue.store import Catalogue
 from futu.controller.build import Build
 from futu.controller.ingest import Ingest
 from futu.errors import NoModelError, NotLeadingError, RedisUnavailableError
-from futu.index.live import LiveIndexes
+from futu.index.live_indexes import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
@@ -75,7 +75,7 @@ class Collector:
                 if finished:
                     self._collect(finished)
                 if time.monotonic() >= save_at:
-                    self._indexes.save()
+                    self._indexes.save_soon()
                     save_at = time.monotonic() + _SAVE_EVERY_S
             except RedisUnavailableError as error:
                 outage.began(error)

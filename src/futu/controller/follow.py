@@ -17,7 +17,8 @@ from datetime import datetime
 from futu.catalogue.store import Catalogue
 from futu.controller.used_indexes import UsedIndexes
 from futu.errors import CatalogueUnavailableError, IndexUnavailableError
-from futu.index.live import LiveIndex, LiveIndexes
+from futu.index.live import LiveIndex
+from futu.index.live_indexes import LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndex
 
 log = logging.getLogger(__name__)
@@ -119,16 +120,11 @@ class Follower:
     def _level_all(self) -> None:
         last_vector = self._catalogue.last_vector_id()
         for live in self._own():
-            self._level(live)
+            self._used.level_one(live)
         self._last_vector = last_vector
 
     def _own(self) -> list[LiveIndex]:
         return [live for live in self._indexes.of_model.values() if not live.shared]
-
-    def _level(self, live: LiveIndex) -> None:
-        with self._used.lock:
-            wanted = self._catalogue.searchable_vector_ids(live.model_id)
-            live.level(wanted, self._catalogue.vectors)
 
     def _save(self) -> None:
         for live in self._own():
@@ -142,6 +138,6 @@ class Follower:
                 continue
             try:
                 if not live.look():
-                    self._level(live)
+                    self._used.level_one(live)
             except IndexUnavailableError as error:
                 log.debug("%s", error)

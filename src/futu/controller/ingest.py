@@ -25,7 +25,7 @@ from futu.controller.used_indexes import UsedIndexes
 from futu.errors import FutuError, MissingFileError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots, display
-from futu.index.live import LiveIndexes
+from futu.index.live_indexes import LiveIndexes
 from futu.jobs.streams import JobQueue
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Ingest(Builds):
             why = self._serving.missing(first).message
             self._catalogue.fail_for_want(build.dataset.id, build.unserved, why)
         self.used.level()
-        self._indexes.save()
+        self._indexes.save_soon()
         self._tried[build.dataset.id] = set(build.models) - build.given_up
         models = self._serving.of(build.dataset)
         note += self._withheld(build) + self._shortage(build, models)

@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
-import time
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection
 
 from futu.catalogue.engine import catalogue_url
-from futu.catalogue.records import DatasetRecord
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
 from futu.controller.access import keep_token, load_token
 from futu.controller.collector import Collector
+from futu.controller.datasets import Datasets
+from futu.controller.extraction import Extraction
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
+from futu.controller.query import Querying
 from futu.controller.relay import Relay
+from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
 from futu.controller.serving import Serving
 from futu.controller.switch import Switch
+from futu.controller.thumbnails import Thumbnails
 from futu.controller.used_indexes import UsedIndexes
 from futu.controller.verify import Verifier
 from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
-from futu.errors import FutuError, InvalidRequestError, SettingsError
+from futu.errors import SettingsError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display
-from futu.images.walk import walk
-from futu.index.live import LiveIndexes
+from futu.images.folder import ImageRoots
+from futu.index.live_indexes import LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndexes
 from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.admin import JobAdmin
 from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
-from futu.models.spec import QUESTIONS, Question
+from futu.models.spec import QUESTIONS
 
 log = logging.getLogger(__name__)
 
-_COUNT_CACHE_S = 60.0
-_LACKING_CACHE_S = 5.0
 _MOST_DEAD = 100_000
 
 
-class Controller:
+class Controller(Datasets):
     """Catalogue, index, queue, collector, builds and search of one data directory.
 
     Args:
@@ -64,7 +61,6 @@ class Controller:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
         self.models = {question: default_spec(question, settings) for question in QUESTIONS}
         self._lock = take_data_dir(settings.data_dir)
         try:
@@ -74,11 +70,12 @@ class Controller:
             raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
                 error
             )
-        self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
+        catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
+        roots = ImageRoots([p.absolute() for p in settings.roots])
+        super().__init__(settings, catalogue, roots)
         if self.catalogue.shared and not settings.api_token:
             self.token = self.catalogue.agree("api_token", self.token)
             keep_token(self.token, settings.data_dir)
-        self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         address = milvus_address(settings.index_url, settings.index_token)
         self._index_server = None if address is None else MilvusServer(address)
@@ -105,10 +102,15 @@ class Controller:
         )
         self.relay = Relay(LeaderCalls(self.queue), lambda: self.leads)
         self._follower = Follower(self.catalogue, self.indexes, self._used, lambda: self.leads)
-        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.serving)
-        self._lacking: dict[tuple[int, str], tuple[float, int]] = {}
-        self._counts: dict[int, tuple[float, int, str | None]] = {}
-        self._discovery = threading.Lock()
+        self.extraction = Extraction(self.queue, self.serving)
+        self.search = Search(self.catalogue, self.indexes, self.serving)
+        self.querying = Querying(
+            self.extraction, self.catalogue, self.serving, self.roots, self.limits
+        )
+        self.remote = RemotePictures(self.limits, settings.url_timeout)
+        self.thumbnails = Thumbnails(
+            settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
+        )
 
     @property
     def leads(self) -> bool:
@@ -201,80 +203,13 @@ class Controller:
         self.leadership.stop()
         self.relay.stop()
         self._stop_tasks()
+        self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:
             self._index_server.close()
         self.queue.close()
         self.catalogue.close()
         self._lock.release()
-
-    # --- datasets --------------------------------------------------------------------------
-
-    def discover(self) -> None:
-        """Register sub-folders of the datasets folder that are not datasets yet."""
-        with self._discovery:
-            known = {d.folder for d in self.catalogue.datasets()}
-            base = self.settings.datasets_dir.absolute()
-            try:
-                with os.scandir(base) as entries:
-                    names = sorted(e.name for e in entries if e.is_dir())
-            except OSError as error:
-                log.warning("the datasets folder %s cannot be read: %s", base, error)
-                return
-            for name in names:
-                folder = os.path.realpath(base / name)
-                if name.startswith(".") or folder in known:
-                    continue
-                if not self.roots.contains(folder):
-                    log.warning("datasets/%s links to outside the image roots", display(name))
-                    continue
-                try:
-                    self.catalogue.add_dataset(display(name), folder, self.settings.questions)
-                    log.info("found dataset %s", display(name))
-                except FutuError as error:
-                    log.warning("dataset %s is passed over: %s", display(name), error)
-
-    def dataset(self, name_or_id: str | int) -> DatasetRecord:
-        """A dataset; folders added since the last look are found.
-
-        Raises:
-            UnknownDatasetError: no dataset has that name or id.
-        """
-        try:
-            return self.catalogue.dataset(name_or_id)
-        except FutuError:
-            self.discover()
-            return self.catalogue.dataset(name_or_id)
-
-    def register(
-        self, folder: str, name: str | None, questions: Sequence[Question] | None = None
-    ) -> DatasetRecord:
-        """Make a dataset of a folder inside the roots; one that is a dataset already is returned.
-
-        Args:
-            folder: of the pictures.
-            name: None: the folder's.
-            questions: those that it answers; None: as it was, or those of the settings.
-
-        Raises:
-            OutsideRootsError, MissingFileError: see ``ImageRoots.resolve``.
-            InvalidRequestError: not a folder, or the name is taken.
-        """
-        real = self.roots.resolve(folder)
-        if not real.is_dir():
-            raise InvalidRequestError(f"{display(folder)} is not a folder.", folder=display(folder))
-        if str(real) == os.path.realpath(self.settings.datasets_dir):
-            raise InvalidRequestError(
-                "This is the datasets folder itself; each of its sub-folders is a dataset."
-            )
-        self.discover()
-        for dataset in self.catalogue.datasets():
-            if dataset.folder == str(real) and name in (None, dataset.name):
-                if questions is not None:
-                    self.catalogue.set_questions(dataset.id, questions)
-                return self.catalogue.dataset(dataset.id)
-        chosen = questions or self.settings.questions
-        return self.catalogue.add_dataset(name or display(real.name), str(real), chosen)
 
     def revive(self, entry_ids: Collection[str] | None = None) -> int:
         """Try pictures again that were put aside; their datasets are built.
@@ -299,30 +234,3 @@ class Controller:
         self.ingest.revive(sorted(hashes))
         self.jobs.forget_dead([dead.entry_id for dead in chosen])
         return len(chosen)
-
-    def lacking(self, dataset: DatasetRecord, model_id: str) -> int:
-        """How many images of a dataset have no vector of a model; counted anew now and then."""
-        now = time.monotonic()
-        kept = self._lacking.get((dataset.id, model_id))
-        if kept is None or kept[0] < now:
-            lacking = self.catalogue.lacking(dataset.id, model_id)
-            kept = (time.monotonic() + _LACKING_CACHE_S, lacking)
-            self._lacking[dataset.id, model_id] = kept
-        return kept[1]
-
-    def overview(self, dataset: DatasetRecord) -> tuple[int, str | None]:
-        """For a dataset not indexed yet: its number of pictures and the first one's path.
-
-        Counting walks the folder, so the answer is kept for a minute.
-        """
-        now = time.monotonic()
-        kept = self._counts.get(dataset.id)
-        if kept is None or kept[0] < now:
-            paths = []
-            try:
-                paths = [f.path for f in walk(Path(dataset.folder), self.roots) if not f.error]
-            except FutuError as error:
-                log.warning("dataset %s: %s", dataset.name, error)
-            kept = (now + _COUNT_CACHE_S, len(paths), paths[0] if paths else None)
-            self._counts[dataset.id] = kept
-        return kept[1], kept[2]

@@ -93,6 +93,10 @@ class Serving:
         own = served.get(dataset.id, {})
         return {q: own.get(q) or ServedModels(self.defaults[q]) for q in dataset.questions}
 
+    def serving(self, dataset_id: int) -> dict[str, ModelRecord]:
+        """Question -> the model that serves it, for a dataset that was indexed."""
+        return {q: models.serving for q, models in self._all().get(dataset_id, {}).items()}
+
     def wanted(self, dataset: DatasetRecord) -> WantedModels:
         """The models whose vectors the images of a dataset are to have."""
         models = self.of(dataset).values()

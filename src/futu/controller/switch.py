@@ -18,7 +18,7 @@ from futu.controller.describe import told_apart
 from futu.controller.ingest import Ingest
 from futu.controller.serving import Serving
 from futu.errors import InvalidRequestError
-from futu.index.live import LiveIndexes
+from futu.index.live_indexes import LiveIndexes
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from futu.catalogue.records import ModelRecord
 from futu.catalogue.store import Catalogue
 from futu.controller.serving import Serving
-from futu.index.live import LiveIndexes
+from futu.index.live import LiveIndex
+from futu.index.live_indexes import LiveIndexes
 
 
 class UsedIndexes:
@@ -47,6 +48,7 @@ class UsedIndexes:
                         {model_id: model.dimension for model_id, model in models.items()},
                         self._catalogue.searchable_vector_ids,
                         self._catalogue.vectors,
+                        self._catalogue.version,
                         shared=shared,
                     )
 
@@ -62,7 +64,22 @@ class UsedIndexes:
             self.use(shared=False)
             self._indexes.forget_all_but(self._catalogue.stored_vector_models())
 
-    def level(self) -> None:
-        """Bring all of them level with the catalogue."""
+    def level(self, *, again: bool = False) -> None:
+        """Bring all of them level with the catalogue; see ``LiveIndexes.level``."""
         with self.lock:
-            self._indexes.level(self._catalogue.searchable_vector_ids, self._catalogue.vectors)
+            self._indexes.level(
+                self._catalogue.searchable_vector_ids,
+                self._catalogue.vectors,
+                self._catalogue.version,
+                again=again,
+            )
+
+    def level_one(self, live: LiveIndex) -> None:
+        """Bring one of them level."""
+        with self.lock:
+            self._indexes.level_one(
+                live,
+                self._catalogue.searchable_vector_ids,
+                self._catalogue.vectors,
+                self._catalogue.version,
+            )

@@ -17,7 +17,7 @@ from futu.controller.ingest import Ingest
 from futu.controller.serving import Serving
 from futu.errors import BusyError, FutuError
 from futu.images.folder import ImageRoots, display
-from futu.index.live import LiveIndexes
+from futu.index.live_indexes import LiveIndexes
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class Verifier:
             if any(d.kind in _BY_BUILD for d in own):
                 self._ingest.start(dataset, follow=True)
                 self._await_build(run, dataset)
-        self._ingest.used.level()
+        self._ingest.used.level(again=True)
         self._indexes.save()
 
     def _await_build(self, run: Verification, dataset: DatasetRecord) -> None:

@@ -1,29 +1,30 @@
-"""The indexes in use: loaded once, brought level with the catalogue, saved when changed."""
+"""An index in use: loaded once, brought level with the catalogue, saved when changed."""
 
 from __future__ import annotations
 
-import glob
 import logging
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from futu.errors import IndexDamagedError
+from futu.index import faiss_file
 from futu.index.base import Floats, Ids, Index
 from futu.index.faiss_index import FaissIndex
+from futu.index.keeper import Keeper
+from futu.index.policy import FLAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Fetch = Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]]
-    Wanted = Callable[[str], Ids]
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = ".faiss"
+_SAVE_SHARE = 0.05
+"""A big file is written when so much of it has changed; the rest is caught up at the next start."""
 
 
 class LiveIndex:
@@ -39,6 +40,10 @@ class LiveIndex:
         dimension: their length.
 
     Attributes:
+        index: what is searched; replaced when it has been built anew.
+        keeper: measures it and builds it anew.
+        version: of the catalogue when the index was last level with it; -1: not known.
+        save_error: why the last attempt to save failed; empty: it did not.
         shared: whether other controllers search and change the same index.
         behind: whether it may lack vectors until it has been brought level.
     """
@@ -53,114 +58,138 @@ class LiveIndex:
         self._identity = identity
         self.dimension = dimension
         self._save_lock = threading.Lock()
+        self._saver: threading.Thread | None = None
+        self._swap_lock = threading.Lock()
         self._dirty = False
+        self._changed = 0
+        self._saved_version = -1
+        self.version = -1
+        self.save_error = ""
         self.index = FaissIndex(dimension)
+        self.keeper = Keeper(self)
 
     def load(self) -> None:
         """Read the file; one that cannot be used is passed over, and the log says why."""
+        begun = time.monotonic()
         try:
-            self.index = FaissIndex.load(self.path, self._identity, self.model_id, self.dimension)
-            log.info("loaded index %s: %d vectors", self.path.name, len(self.index))
+            loaded, self.version = FaissIndex.load(
+                self.path, self._identity, self.model_id, self.dimension
+            )
+            self._saved_version = self.version
+            self.index = loaded
+            log.info(
+                "loaded index %s: %s, %d vectors, in %.2f s",
+                self.path.name, loaded.kind, len(loaded), time.monotonic() - begun,
+            )  # fmt: skip
         except IndexDamagedError as error:
             self.index = FaissIndex(self.dimension)
+            self.version = -1
             log.info("index is rebuilt from the catalogue: %s", error)
+
+    def attach(self, fetch: Fetch) -> None:
+        """Say where the vectors of ids come from."""
+        if isinstance(self.index, FaissIndex):
+            self.index.source = fetch
 
     def level(self, wanted: Ids, fetch: Fetch) -> None:
         """Make the index hold exactly these ids; ``fetch`` gives the vectors of ids."""
-        present = self.index.ids()
-        extra = np.setdiff1d(present, wanted, assume_unique=True)
-        lacking = np.setdiff1d(wanted, present, assume_unique=True)
-        if len(extra):
-            self.index.remove(extra)
-        for ids, vectors in fetch(lacking.tolist()):
-            self.index.add(ids, vectors)
+        self.attach(fetch)
+        with self._swap_lock:
+            extra, lacking = self.index.difference(wanted)
+            if len(extra):
+                self.index.remove(extra)
+            for ids, vectors in fetch(lacking.tolist()):
+                self.index.add(ids, vectors)
+            self._touched(len(extra) + len(lacking))
         if len(extra) or len(lacking):
-            self._dirty = True
             log.info("index brought level: %d added, %d removed", len(lacking), len(extra))
+        self.keeper.look()
 
     def add(self, ids: Ids, vectors: Floats) -> None:
         """Add vectors that the catalogue already holds."""
-        self.index.add(ids, vectors)
-        self._dirty = True
+        with self._swap_lock:
+            self.index.add(ids, vectors)
+            self._touched(len(ids))
+        self.keeper.look()
 
-    def save(self) -> None:
-        """Write the file if the index has changed since the last time."""
-        with self._save_lock:
-            if not self._dirty:
-                return
-            self._dirty = False
-            self.index.save(self.path, self._identity, self.model_id)
-            log.info("saved index %s: %d vectors", self.path.name, len(self.index))
+    def remove(self, ids: Ids) -> None:
+        """Remove vectors that the catalogue has no use for any more."""
+        with self._swap_lock:
+            self.index.remove(ids)
+            self._touched(len(ids))
+        self.keeper.look()
 
-
-class LiveIndexes:
-    """The indexes of the models in use. Vectors of different models never meet: each has its own.
-
-    Args:
-        folder: where the files are.
-        identity: of the catalogue.
-
-    Attributes:
-        of_model: by model_id. Replaced, never changed: who has taken an index from it may go on
-            searching that after its model has gone out of use.
-    """
-
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder = folder
-        self._identity = identity
-        self.of_model: Mapping[str, LiveIndex] = {}
-
-    def make(self, model_id: str, dimension: int) -> LiveIndex:
-        """The index of a model, not loaded."""
-        return LiveIndex(self._path(model_id), self._identity, model_id, dimension)
-
-    def _path(self, model_id: str) -> Path:
-        return self._folder / f"{model_id}{_SUFFIX}"
-
-    def use(
-        self, models: Mapping[str, int], wanted: Wanted, fetch: Fetch, *, shared: bool = True
-    ) -> None:
-        """Have the indexes of these models, brought level, and no others in memory.
-
-        Not for two threads at once.
+    def swap(self, index: FaissIndex, catch_up: Callable[[FaissIndex, Index], None]) -> None:
+        """Search another index from now on.
 
         Args:
-            models: model_id -> dimension.
-            wanted: gives the ids of a model_id.
-            fetch: gives the vectors of ids.
-            shared: whether indexes that other controllers share are brought level, too.
+            index: the new one.
+            catch_up: gives it what the present one has got meanwhile; nothing changes then.
         """
-        for model_id, dimension in models.items():
-            if model_id not in self.of_model:
-                live = self.make(model_id, dimension)
-                live.load()
-                if shared or not live.shared:
-                    live.level(wanted(model_id), fetch)
-                self.of_model = {**self.of_model, model_id: live}
-        out_of_use = [live for live in self.of_model.values() if live.model_id not in models]
-        self.of_model = {key: live for key, live in self.of_model.items() if key in models}
-        for live in out_of_use:
-            live.save()
-            log.info("index %s is out of use", live.path.name)
+        with self._swap_lock:
+            catch_up(index, self.index)
+            self.index = index
+            self._touched(len(index))
 
-    def forget(self, model_ids: Iterable[str]) -> None:
-        """Remove the files of models whose vectors are gone."""
-        for model_id in model_ids:
-            if model_id not in self.of_model:
-                for file in self._folder.glob(f"{glob.escape(model_id)}{_SUFFIX}*"):
-                    file.unlink(missing_ok=True)
-
-    def forget_all_but(self, model_ids: Collection[str]) -> None:
-        """Remove the files of all models but these and those in use."""
-        found = [file.name.removesuffix(_SUFFIX) for file in self._folder.glob(f"*{_SUFFIX}")]
-        self.forget(model_id for model_id in found if model_id not in model_ids)
-
-    def level(self, wanted: Wanted, fetch: Fetch) -> None:
-        """See ``LiveIndex.level``; ``wanted`` gives the ids of a model_id."""
-        for live in self.of_model.values():
-            live.level(wanted(live.model_id), fetch)
+    def _touched(self, changes: int) -> None:
+        if changes:
+            self._dirty = True
+            self._changed += changes
 
     def save(self) -> None:
-        """See ``LiveIndex.save``."""
-        for live in self.of_model.values():
-            live.save()
+        """Write the file if the index has changed since the last time.
+
+        When it cannot be written the former file stays, the log says why, and the next call tries
+        again.
+        """
+        with self._save_lock:
+            changed, version = self._changed, self.version
+            try:
+                if self._dirty or (version >= 0 and self._saved_version < 0):
+                    self._dirty, self._changed = False, 0
+                    self.index.save(self.path, self._identity, self.model_id, version)
+                    log.info("saved index %s: %d vectors", self.path.name, len(self.index))
+                elif version != self._saved_version and isinstance(self.index, FaissIndex):
+                    faiss_file.touch(self.path, version)
+                self._saved_version, self.save_error = version, ""
+            except (OSError, IndexDamagedError) as error:
+                self._dirty, self._changed = True, self._changed + changed
+                self.save_error = f"{self.path} cannot be saved ({error}). The former file stays."
+                log.warning("%s Make room; it is tried again.", self.save_error)
+
+    def save_soon(self) -> None:
+        """Write the file in the background, if enough has changed to be worth it."""
+        big = self.index.kind != FLAT
+        if not self._dirty or (big and self._changed < _SAVE_SHARE * len(self.index)):
+            return
+        if self._saver is None or not self._saver.is_alive():
+            self._saver = threading.Thread(target=self.save, name="save index", daemon=True)
+            self._saver.start()
+
+    def known_count(self) -> int | None:
+        """How many vectors there are; None: it takes a request to know."""
+        return len(self.index)
+
+    @property
+    def searched_exactly(self) -> bool:
+        """Whether each search compares all vectors."""
+        return self.index.kind == FLAT or (isinstance(self.index, FaissIndex) and self.index.exact)
+
+    def facts(self) -> dict[str, Any]:
+        """What there is to know, JSON-serialisable."""
+        return {
+            "model_id": self.model_id,
+            "kind": self.index.kind,
+            "vectors": len(self.index),
+            "dimension": self.dimension,
+            "memory_bytes": self.index.memory_bytes(),
+            "file_bytes": faiss_file.file_bytes(self.path),
+            "exact": self.searched_exactly,
+            "parameters": self.index.parameters(),
+            "save_error": self.save_error,
+            **self.keeper.facts(),
+        }
+
+    def close(self) -> None:
+        """End what is done in the background."""
+        self.keeper.stop()

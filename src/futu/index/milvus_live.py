@@ -11,7 +11,8 @@ import numpy as np
 
 from futu.errors import IndexUnavailableError
 from futu.index.base import Floats, Ids
-from futu.index.live import LiveIndex, LiveIndexes
+from futu.index.live import LiveIndex
+from futu.index.live_indexes import LiveIndexes
 from futu.index.milvus_index import MilvusIndex
 from futu.index.milvus_server import MilvusServer, collection_name
 
@@ -72,6 +73,10 @@ class MilvusLiveIndex(LiveIndex):
             super().add(ids, vectors)
         except IndexUnavailableError:
             self.behind = True
+
+    def known_count(self) -> int | None:
+        """See ``LiveIndex.known_count``."""
+        return None
 
     def look(self) -> bool:
         """Whether the index is as it was left; one that has lost vectors is behind.

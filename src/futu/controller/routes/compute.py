@@ -34,7 +34,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return controller.serving.in_question(name)
 
     def success(result: ItemResult, model: ModelRecord) -> dict[str, Any]:
-        vector = controller.search.vector_of(result, model)
+        vector = controller.extraction.vector_of(result, model)
         return {
             "success": True,
             "feature": vector.tolist(),
@@ -60,7 +60,7 @@ def blueprint(controller: Controller) -> Blueprint:
                     timeout_s=timeout_s,
                 )
             items = [item for _, item in piece]
-            results = controller.search.extract(items, "inline", left_s, model)
+            results = controller.extraction.extract(items, "inline", left_s, model)
         except JobTimeoutError as error:
             for index, _ in piece:
                 entries[index].update(_failure(error))
@@ -79,7 +79,7 @@ def blueprint(controller: Controller) -> Blueprint:
         if "timeout" in body:
             timeout_s = number("timeout", body["timeout"], 0.001, _MAX_TIMEOUT_S, whole=False)
         model = model_of(body)
-        (result,) = controller.search.extract([item_of(path)], "query", timeout_s, model)
+        (result,) = controller.extraction.extract([item_of(path)], "query", timeout_s, model)
         return jsonify({"image_path": path, **success(result, model)})
 
     @routes.post("/batch_feature_extraction")

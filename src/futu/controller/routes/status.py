@@ -70,21 +70,26 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
         facts["catalogue"] = {"status": "down", "error": error.message}
         facts["message"] = error.message
     found: list[dict[str, Any]] = facts["compute_servers"]
-    facts["index"] = {"status": "ok", "model_id": similar.model_id}
+    in_memory = list(controller.indexes.of_model.values())
+    unsaved = [live.save_error for live in in_memory if live.save_error]
+    if unsaved:
+        status = "degraded" if status == "healthy" else status
+        facts.setdefault("message", f"{unsaved[0]} Make room; it is tried again.")
+    facts["index"] = {"status": "not saved" if unsaved else "ok", "model_id": similar.model_id}
     facts["indexes"] = []
     try:
         facts["indexes"] = _indexes(controller, found)
         of_default = (i for i in facts["indexes"] if i["model_id"] == similar.model_id)
         index = next(of_default, facts["indexes"][0])
         facts["index"] |= {k: index[k] for k in ("model_id", "kind", "vectors")}
-        if controller.leads and any(live.behind for live in controller.indexes.of_model.values()):
+        if controller.leads and any(live.behind for live in in_memory):
             facts["index"]["status"] = "behind"
     except CatalogueUnavailableError:
         facts["index"]["status"] = "unknown"
     except IndexUnavailableError as error:
         status = "unavailable" if status == "unavailable" else "degraded"
-        kinds = [live.index.kind for live in controller.indexes.of_model.values()]
-        facts["index"] |= {"kind": kinds[0], "status": "down", "error": error.message}
+        kind = in_memory[0].index.kind
+        facts["index"] |= {"kind": kind, "status": "down", "error": error.message}
         facts.setdefault("message", error.message)
     if controller.catalogue.shared:
         facts["leader"] = {"name": controller.leadership.holder(), "this": controller.leads}
@@ -102,12 +107,16 @@ def _indexes(controller: Controller, servers: list[dict[str, Any]]) -> list[dict
     found = []
     for model in sorted((*in_use.values(), *unused), key=lambda m: QUESTIONS.index(m.question)):
         live = controller.indexes.of_model.get(model.model_id)
+        measured = live.keeper.measured if live is not None else None
         found.append(
             {
                 "question": model.question,
                 "model_id": model.model_id,
                 "kind": live.index.kind if live is not None else None,
                 "vectors": len(live.index) if live is not None else 0,
+                "recall": measured.recall if measured is not None else None,
+                "exact": live is None or live.searched_exactly,
+                "doing": live.keeper.doing if live is not None else "",
                 "compute_servers": sum(model.model_id in s["model_ids"] for s in servers),
             }
         )
