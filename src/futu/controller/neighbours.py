@@ -34,6 +34,11 @@ _MOST_LOOKS = 5
 _LARGE_FOR_S = 60.0
 
 
+def similarity_of(cosine: float) -> float:
+    """How a cosine is shown, 0-100."""
+    return round(max(0.0, min(1.0, cosine)) * 100, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """An image and its cosine similarity to the query, by the vectors of a model for ``match``."""
@@ -46,7 +51,7 @@ class Neighbour:
     @property
     def similarity(self) -> float:
         """0-100."""
-        return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
+        return similarity_of(self.cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +239,8 @@ class Neighbours:
                 # Others as similar as the last ones may have been left out, with lower ids.
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
             found = self._images(ids[order].tolist(), cosines[order].tolist(), asked)
-            reached = len(order) > 0 and 100 * float(cosines[order[-1]]) < min_similarity
+            # Opposites have similarity 0, which is not too little if all are asked for.
+            reached = len(order) > 0 and similarity_of(float(cosines[order[-1]])) < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
             kept = {neighbour.image.vector_id for neighbour in found}

@@ -158,11 +158,12 @@ class Querying:
                     missing = [m for m in missing if m.model_id not in found[place]]
                 if any(model in needed for model in missing) or (missing and not again):
                     lacking.setdefault(tuple(missing), {})[place] = item
+        left_s = timeout_s
         for missing_, items in lacking.items():
-            left_s = max(0.001, deadline - time.monotonic())
             computed = self._computed(list(items.values()), missing_, needed, left_s)
             for place, vectors in zip(items, computed):
                 found[place] |= vectors
+            left_s = max(0.001, deadline - time.monotonic())
         return {
             model.model_id: combine(
                 [v[model.model_id] for v in found[: len(wanted)]],
@@ -231,8 +232,8 @@ class Querying:
             answers = results
             if not results or not all(model.model_id in r.vectors for r in results):
                 # The server that took the job has not the model; another may.
-                left_s = max(0.001, deadline - time.monotonic())
                 rest = () if results else models[place + 1 :]
+                left_s = max(0.001, deadline - time.monotonic()) if place else timeout_s
                 try:
                     answers = self._extraction.extract(pictures, "query", left_s, model, rest)
                 except (NoModelError, NoComputeServerError):

@@ -163,7 +163,7 @@ class Search:
         while True:
             seen = self._catalogue.model_changes
             groups = self.served(datasets, question)
-            copies = self.served(datasets, "copy") if copies_first else []
+            copies = self._served_copies(datasets) if copies_first else []
             page: Page | None = None
             if groups and copies is not None:
                 models = [group.model for group in groups]
@@ -183,6 +183,23 @@ class Search:
             raise IndexUnavailableError(
                 "The index is being loaded; try again in a moment.", question=question
             )
+
+    def _served_copies(self, datasets: Sequence[DatasetRecord]) -> list[Served] | None:
+        """As ``served`` for ``copy``; equal files share vectors with datasets that do not answer.
+
+        So these are searched too, by the first of the models.
+        """
+        groups = self.served(datasets, "copy")
+        if groups:
+            there = {dataset.id for group in groups for dataset in group.datasets}
+            others = tuple(dataset for dataset in datasets if dataset.id not in there)
+            first = groups[0]
+            groups[0] = replace(
+                first,
+                datasets=(*first.datasets, *others),
+                whole=first.whole and not others,
+            )
+        return groups
 
     def _page(
         self,
