@@ -225,7 +225,7 @@ class Neighbours:
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
             found = self._images(ids[order].tolist(), cosines[order].tolist(), scope)
             # Nothing is less similar than 0, whatever its cosine.
-            reached = 0 < min_similarity and len(order) > 0
+            reached = min_similarity > 0 and len(order) > 0
             reached = reached and 100 * float(cosines[order[-1]]) < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
