@@ -4,7 +4,8 @@
     |-- InvalidRequestError        400 bad_field
     |-- UnauthorisedError          401 no_token
     |-- ForbiddenError             403 forbidden
-    |   `-- OutsideRootsError      403 outside_roots
+    |   |-- OutsideRootsError      403 outside_roots
+    |   `-- ReadOnlyTokenError     403 read_only
     |-- NotFoundError              404 not_found
     |   |-- UnknownDatasetError    404 unknown_dataset
     |   |-- UnknownImageError      404 unknown_image
@@ -21,6 +22,7 @@
     |   |-- ChangedFileError       422 changed
     |   `-- QuarantinedError       422 quarantined
     |-- QueueFullError             429 queue_full
+    |-- TooManyAttemptsError       429 too_many_attempts
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
     |   |-- CatalogueUnavailableError  503 catalogue_unavailable
@@ -72,7 +74,7 @@ class InvalidRequestError(FutuError):
 
 
 class UnauthorisedError(FutuError):
-    """The request comes from another machine and carries no valid token."""
+    """The request needs a token and carries no valid one."""
 
     status = 401
     code = "no_token"
@@ -89,6 +91,12 @@ class OutsideRootsError(ForbiddenError):
     """A path, after symlinks are resolved, lies outside the configured image roots."""
 
     code = "outside_roots"
+
+
+class ReadOnlyTokenError(ForbiddenError):
+    """The token allows looking and searching, and the request would change something."""
+
+    code = "read_only"
 
 
 class NotFoundError(FutuError):
@@ -193,6 +201,22 @@ class QueueFullError(FutuError):
     status = 429
     code = "queue_full"
     retry_after_s = 1
+
+
+class TooManyAttemptsError(FutuError):
+    """Too many wrong tokens came from one address.
+
+    Args:
+        message: what to do.
+        retry_after_s: seconds after which another try counts.
+    """
+
+    status = 429
+    code = "too_many_attempts"
+
+    def __init__(self, message: str, retry_after_s: int = 60) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class UnavailableError(FutuError):

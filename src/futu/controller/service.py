@@ -14,7 +14,7 @@ from futu.catalogue.records import DatasetRecord
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
-from futu.controller.access import keep_token, load_token
+from futu.controller.access import Gate
 from futu.controller.collector import Collector
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
@@ -24,6 +24,7 @@ from futu.controller.relay import Relay
 from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
 from futu.controller.thumbnails import Thumbnails
+from futu.controller.tokens import keep_token, load_token
 from futu.controller.verify import Verifier
 from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
@@ -76,6 +77,7 @@ class Controller:
         if self.catalogue.shared and not settings.api_token:
             self.token = self.catalogue.agree("api_token", self.token)
             keep_token(self.token, settings.data_dir)
+        self.gate = Gate(settings, self.token)
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         address = milvus_address(settings.index_url, settings.index_token)
