@@ -37,6 +37,7 @@
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
+    |-- ServiceError               (command line only: services)
     `-- ServerError                (client side: an answer that is none of the above)
 
 Each carries the HTTP status and the stable code word of the API's error body, so that a
@@ -303,6 +304,12 @@ class SettingsError(FutuError):
     """A setting has a wrong value or name."""
 
     code = "settings"
+
+
+class ServiceError(FutuError):
+    """A service does not start, or not in time."""
+
+    code = "service"
 
 
 class ServerError(FutuError):

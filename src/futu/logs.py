@@ -13,7 +13,7 @@ _ROTATE_BYTES = 10 * 1024 * 1024
 _KEPT_FILES = 5
 
 
-def configure(role: str, level: str, file: Path | None) -> None:
+def configure(role: str, level: str, file: Path | None, console: bool = True) -> None:
     """Send the log to the console and to a rotating file.
 
     The file is shared by the controller, the compute servers and the supervisor of one
@@ -23,9 +23,10 @@ def configure(role: str, level: str, file: Path | None) -> None:
         role: ``controller``, ``compute`` or ``supervisor``; part of each line.
         level: lowest level to log.
         file: the log file, or None for the console only.
+        console: whether the console gets it too.
     """
     formatter = logging.Formatter(_FORMAT.format(role=role))
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)] if console else []
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(

@@ -44,11 +44,12 @@ def _without_token(settings: Settings) -> list[str]:
         return []
     if kept.is_file() and kept.stat().st_size:
         return []
-    return [
+    refusal = (
         f"the controller would listen on {settings.host} without a token. Make one with 'futu "
         "token', set FUTU_API_TOKEN or FUTU_API_TOKEN_FILE, listen on --host 127.0.0.1, or say "
         "FUTU_AUTH=none if something else guards it."
-    ]
+    )
+    return [refusal]
 
 
 def _open_files(settings: Settings) -> list[str]:
@@ -79,10 +80,11 @@ def _open_redis(settings: Settings) -> list[str]:
     query = parse_qs(parts.query)
     if parts.password or "password" in query or "ssl_certfile" in query:
         return []
-    return [
+    refusal = (
         f"Redis at {parts.hostname} is used without a password. Give it one (requirepass, or an "
         "ACL user) and set REDIS_PASSWORD or REDIS_PASSWORD_FILE."
-    ]
+    )
+    return [refusal]
 
 
 def is_loopback(host: str) -> bool:

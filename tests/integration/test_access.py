@@ -267,7 +267,7 @@ def test_forwarded_address_counts_from_a_configured_proxy_only(
     make: Callable[..., FlaskClient],
 ) -> None:
     http = make(api_token=TOKEN, trusted_proxies="127.0.0.1,10.0.0.0/8")
-    wrong = {"Authorization": "Bearer wrong"}
+    wrong: Any = {"Authorization": "Bearer wrong"}
     for _ in range(10):  # what stands before the proxy's own word is the client's invention
         ask(http, X_Forwarded_For="127.0.0.1, 192.0.2.7, 10.1.2.3", **wrong)
     assert ask(http, X_Forwarded_For="192.0.2.7", **wrong).status_code == 429

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, status, verify
+from futu.cli import builds, index, keeping, models, search, services, settings, status, verify
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -64,6 +64,8 @@ for _command in (
     verify.verify,
     status.datasets,
     status.status,
+    settings.config,
+    settings.token,
     models.models,
     index.index_info,
     index.index_tune,
@@ -113,3 +115,8 @@ def run(mode: str, **given: Any) -> None:
 def run_py() -> None:
     """The program run.py."""
     _guarded(lambda: run(prog_name="run.py"))
+
+
+def service_manager_py() -> None:
+    """The program service_manager.py."""
+    _guarded(lambda: services.manage(prog_name="service_manager.py"))

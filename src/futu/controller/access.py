@@ -82,11 +82,11 @@ class Gate:
                 "This needs the token: send 'Authorization: Bearer <token>', or sign in at /login. "
                 "It is FUTU_API_TOKEN, or in the file api_token in the controller's data directory."
             )
-        if role == "read" and request.method not in _READ_METHODS:
-            if not getattr(view, _READING, False):
-                raise ReadOnlyTokenError(
-                    "This token only allows looking and searching. Use the admin token."
-                )
+        looks = request.method in _READ_METHODS or getattr(view, _READING, False)
+        if role == "read" and not looks:
+            raise ReadOnlyTokenError(
+                "This token only allows looking and searching. Use the admin token."
+            )
 
     def check_origin(self, request: Request) -> None:
         """Refuse what a web page of another origin sends.

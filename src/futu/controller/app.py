@@ -9,6 +9,7 @@ from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from futu.controller.proxies import TrustedProxies
 from futu.controller.routes import (
     builds,
     compute,
@@ -22,7 +23,6 @@ from futu.controller.routes import (
     status,
     watching,
 )
-from futu.controller.proxies import TrustedProxies
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, UnauthorisedError
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 Role = Literal["admin", "read"]
 
+TOKEN_SHOWN = "Token for requests from other machines (shown once)"  # noqa: S105 - what it is
 SESSION_S = 7 * 24 * 3600
 
 
@@ -39,7 +40,7 @@ def load_token(configured: str, data_dir: Path) -> str:
         pass
     token = make_token(data_dir)
     log.info("made a token for requests from other machines: %s", path)
-    print(f"Token for requests from other machines (shown once): {token}", file=sys.stderr)
+    print(f"{TOKEN_SHOWN}: {token}", file=sys.stderr)
     return token
 
 

@@ -40,9 +40,8 @@ def blueprint(controller: Controller) -> Blueprint:
             return response
         if role is None:
             return form(401, "wrong")
-        response = redirect(url_for("page.index"), 303)
-        assert isinstance(response, Response)
-        response.set_cookie(
+        answer = make_response(redirect(url_for("page.index"), 303))
+        answer.set_cookie(
             COOKIE,
             gate.tokens.session(role),
             max_age=SESSION_S,
@@ -50,13 +49,12 @@ def blueprint(controller: Controller) -> Blueprint:
             httponly=True,
             samesite="Strict",
         )
-        return response
+        return answer
 
     @routes.post("/logout")
     def logout() -> Response:
         gate.check_origin(request)
-        response = redirect(url_for("login.show"), 303)
-        assert isinstance(response, Response)
+        response = make_response(redirect(url_for("login.show"), 303))
         response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
         return response
 
