@@ -13,6 +13,24 @@ _ROTATE_BYTES = 10 * 1024 * 1024
 _KEPT_FILES = 5
 
 
+class _LogFile(ConcurrentRotatingFileHandler):  # type: ignore[misc]
+    """Says once that the file cannot be written, instead of a traceback for each line."""
+
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A line was not written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._said:
+            self._said = True
+            sys.stderr.write(
+                f"The log file {self.baseFilename} cannot be written ({error.strerror}). Make "
+                "room, or choose another with FUTU_LOG_FILE.\n"
+            )
+
+
 def configure(role: str, level: str, file: Path | None, console: bool = True) -> None:
     """Send the log to the console and to a rotating file.
 
@@ -30,7 +48,7 @@ def configure(role: str, level: str, file: Path | None, console: bool = True) ->
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(
-            ConcurrentRotatingFileHandler(
+            _LogFile(
                 str(file.absolute()),
                 maxBytes=_ROTATE_BYTES,
                 backupCount=_KEPT_FILES,

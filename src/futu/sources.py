@@ -180,6 +180,6 @@ def misspelt(variables: Iterable[str]) -> list[str]:
     for name in sorted(os.environ):
         if name.startswith(("FUTU_", "REDIS_", "COMPUTE_")) and name not in known:
             close = difflib.get_close_matches(name, known, 1, cutoff=0.85)
-            if close and close[0] not in os.environ:
+            if close:
                 sentences.append(f"{name} is no setting. Did you mean {close[0]}?")
     return sentences

@@ -127,9 +127,12 @@ def _print(found: list[ServiceStatus]) -> None:
             "" if each.uptime_s is None else _duration(each.uptime_s),
             "" if each.memory_bytes is None else f"{each.memory_bytes / 2**20:.0f} MB",
             each.version,
-            each.health,
+            each.health.partition(":")[0],
         )
     Console().print(table)
+    for each in found:
+        if not each.fine:
+            click.echo(f"{each.name}: {each.health}")
 
 
 def _duration(seconds: float) -> str:

@@ -64,7 +64,9 @@ def look(name: str, record: Record | None, token: str) -> ServiceStatus:
         return ServiceStatus(name, "stopped")
     process = record.process()
     if process is None:
-        return ServiceStatus(name, "died", health=f"see {record.log}", version=record.version)
+        return ServiceStatus(
+            name, "died", health=f"died: see {record.log} and the log file", version=record.version
+        )
     health, version = _asked(record, token) if name == "controller" else _said(record)
     return ServiceStatus(
         name,
@@ -103,7 +105,7 @@ def _asked(record: Record, token: str) -> tuple[str, str]:
         )
         facts: dict[str, Any] = answer.json()
     except (httpx.HTTPError, ValueError):
-        return f"does not answer at {record.url}", ""
+        return f"silent: it does not answer at {record.url}", ""
     message = facts.get("message", "")
     health = str(facts.get("status", "unknown"))
     return f"{health}: {message}" if message else health, str(facts.get("version", ""))
@@ -120,8 +122,8 @@ def _said(record: Record) -> tuple[str, str]:
         for server in queue.servers.alive():
             if server.pid == record.pid and server.host == socket.gethostname():
                 return "healthy", server.version
-        return "not registered in Redis", ""
+        return "silent: it is not registered in Redis", ""
     except FutuError as error:
-        return error.message, ""
+        return f"unavailable: {error.message}", ""
     finally:
         queue.close()
