@@ -6,6 +6,7 @@ Works with any Python: where Futu is not installed for the one at hand, the envi
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -38,16 +39,16 @@ def run_in_environment(program: str) -> NoReturn:
     os.execv(python, command)  # noqa: S606
 
 
-def main(program: str, entry: str) -> None:
-    """Run a function of ``futu.cli``, in the environment that has it."""
+def main(program: str, module: str, entry: str) -> None:
+    """Run a function of Futu, in the environment that has it."""
     try:
-        from futu import cli
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("futu."):
             raise  # Futu is there and lacks a part of itself: no other Python mends that
         run_in_environment(program)
-    getattr(cli, entry)()
+    getattr(found, entry)()
 
 
 if __name__ == "__main__":
-    main("run.py", "run_py")
+    main("run.py", "futu.cli", "run_py")

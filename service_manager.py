@@ -8,4 +8,4 @@ from __future__ import annotations
 from run import main
 
 if __name__ == "__main__":
-    main("service_manager.py", "service_manager_py")
+    main("service_manager.py", "futu.service_manager", "service_manager_py")

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from futu.production import TOKEN_FILE, is_loopback
+from futu.addresses import is_loopback
+from futu.data_dir import TOKEN_FILE
 
 
 def found_token(server: str) -> str | None:

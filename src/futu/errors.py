@@ -205,19 +205,14 @@ class QueueFullError(FutuError):
 
 
 class TooManyAttemptsError(FutuError):
-    """Too many wrong tokens came from one address.
-
-    Args:
-        message: what to do.
-        retry_after_s: seconds after which another try counts.
-    """
+    """Too many wrong tokens came from one address; ``retry_after_s`` says when one counts again."""
 
     status = 429
     code = "too_many_attempts"
 
-    def __init__(self, message: str, retry_after_s: int = 60) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
-        self.retry_after_s = retry_after_s
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = int(details.get("retry_after_s", 60))
 
 
 class UnavailableError(FutuError):

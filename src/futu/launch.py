@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from futu import config, logs, production
-from futu.errors import SettingsError
+from futu.errors import FutuError, SettingsError
 from futu.jobs.connection import refuse_wrong_password
 from futu.services import processes
 from futu.sources import misspelt
+
+_EXIT_SETTINGS = 2
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -135,3 +137,16 @@ def launch(mode: str, given: dict[str, Any]) -> None:
 def _on_signals(stop: Callable[[], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop())
+
+
+def guarded(command: Callable[[], Any]) -> None:
+    """One sentence instead of a traceback for what users can mend."""
+    try:
+        command()
+    except FutuError as error:
+        for line in error.message.splitlines():
+            click.echo(f"futu: {line}", err=True)
+        sys.exit(_EXIT_SETTINGS if error.code == "settings" else 1)
+    except OSError as error:
+        click.echo(f"futu: {error}", err=True)
+        sys.exit(1)

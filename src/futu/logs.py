@@ -13,7 +13,7 @@ _ROTATE_BYTES = 10 * 1024 * 1024
 _KEPT_FILES = 5
 
 
-class _LogFile(ConcurrentRotatingFileHandler):  # type: ignore[misc]
+class _LogFile(ConcurrentRotatingFileHandler):
     """Says once that the file cannot be written, instead of a traceback for each line."""
 
     _said = False

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
 import stat
 import sys
 from urllib.parse import parse_qs, urlsplit
 
 from futu import config
+from futu.addresses import is_loopback
 from futu.config import Settings
+from futu.data_dir import TOKEN_FILE
 from futu.errors import SettingsError
 from futu.sources import secret_files
-
-TOKEN_FILE = "api_token"  # noqa: S105 - its name
 
 
 def check(settings: Settings, mode: str) -> None:
@@ -85,15 +84,3 @@ def _open_redis(settings: Settings) -> list[str]:
         "ACL user) and set REDIS_PASSWORD or REDIS_PASSWORD_FILE."
     )
     return [refusal]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or name is of this machine only."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)

@@ -17,7 +17,11 @@ import pytest
 from tests.conftest import until
 from tests.e2e.conftest import free_port
 
-from futu.services.manager import SERVICES
+from futu import config
+from futu.errors import ServiceError, SettingsError
+from futu.jobs.connection import refuse_wrong_password
+from futu.jobs.streams import JobQueue
+from futu.services.manager import SERVICES, Manager
 from futu.services.record import Records
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +75,9 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_services_outlive_their_shell_and_another_one_sees_and_stops_them(shell: Shell) -> None:
-    assert all(each["state"] == "stopped" for each in shell.status(3).values())
     said = shell.start("all", "--workers", "1")
     token = (shell.folder / "data" / "api_token").read_text().strip()
     assert f"(shown once): {token}" in said
-    assert "already running" in shell.start("redis")
     # Another shell, which knows nothing of the password.
     found = shell.status(0, REDIS_PASSWORD="", REDIS_PORT="1")
     for name in SERVICES:
@@ -101,20 +103,48 @@ def test_services_outlive_their_shell_and_another_one_sees_and_stops_them(shell:
 
 
 def test_what_cannot_start_says_why_and_leaves_nothing_running(
-    shell: Shell, redis_url: str
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_PORT", shell.environment["REDIS_PORT"])
+
+    def manager(**given: object) -> Manager:
+        there = {"host": "127.0.0.1", "port": shell.port, "data_dir": tmp_path / "data"}
+        return Manager(config.load(**{**there, **given}), lambda _: None)
+
     with socket.create_server(("127.0.0.1", shell.port)):
-        said = shell.start("controller", code=2)
-        assert f"127.0.0.1:{shell.port}: another program does" in said
-        said = shell.start("redis", code=2, REDIS_PORT=str(shell.port))
-        assert "choose another with REDIS_PORT" in said
-    said = shell.start("controller", "--host", "0.0.0.0", "--config", "production", code=2)
-    assert "without a token" in said
-    shell.start("redis")
-    said = shell.start("controller", code=1, REDIS_PASSWORD="wrong")
-    assert "refuses the password" in said
-    assert "Set REDIS_PASSWORD" in said
+        with pytest.raises(SettingsError, match="another program does"):
+            manager().start(["controller"], False)
+        with pytest.raises(SettingsError, match="choose another with REDIS_PORT"):
+            manager(redis_port=shell.port).start(["redis"], False)
+    with pytest.raises(SettingsError, match="without a token"):
+        manager(host="0.0.0.0", config="production").start(["controller"], False)
+    manager(redis_password="right").start(["redis"], False)
+    with pytest.raises(ServiceError, match=r"refuses the password .*Set REDIS_PASSWORD"):
+        manager(redis_password="wrong").start(["controller"], False)
     assert shell.records.read("controller") is None
-    assert "already running" in shell.start("redis")
     with pytest.raises(httpx.TransportError):
         httpx.get(f"http://127.0.0.1:{shell.port}/health/live", trust_env=False)
+    redis = shell.records.read("redis")
+    assert redis is not None
+    assert redis.process() is not None
+    manager().stop(SERVICES)
+    assert redis.process() is None
+
+
+def test_acl_user_of_redis_is_all_that_futu_needs(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    port = int(shell.environment["REDIS_PORT"])
+    settings = config.load(redis_port=port, redis_username="futu", redis_password='a "p" \\ 密')
+    Manager(settings, lambda _: None).start(["redis"], False)
+    queue = JobQueue(settings.redis_address)
+    queue.ping()
+    assert queue.servers.alive() == []
+    queue.close()
+    refuse_wrong_password(settings.redis_address)
+    for url in (f"redis://localhost:{port}/0", f"redis://futu:wrong@localhost:{port}/0"):
+        with pytest.raises(SettingsError, match="refuses the password"):
+            refuse_wrong_password(url)
+    Manager(settings, lambda _: None).stop(["redis"])

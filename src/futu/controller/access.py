@@ -20,6 +20,7 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from futu.addresses import is_loopback
 from futu.config import Settings
 from futu.controller.proxies import PROXIED
 from futu.controller.tokens import Role, Tokens
@@ -30,7 +31,6 @@ from futu.errors import (
     TooManyAttemptsError,
     UnauthorisedError,
 )
-from futu.production import is_loopback
 
 COOKIE = "futu_session"
 RELAYED = "futu.relayed"

@@ -14,7 +14,7 @@ from typing import Literal
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from futu.production import TOKEN_FILE
+from futu.data_dir import TOKEN_FILE
 
 log = logging.getLogger(__name__)
 

@@ -98,6 +98,7 @@ class Manager:
         )
         self.records.write(record)
         self._await(record, child, started + _READY_S[name])
+        child.returncode = 0  # it stays; Popen would warn that nobody waits for it
         self._say(f"{name}: started, pid {child.pid}")
         for line in log.read_text("utf-8", "replace").splitlines():
             if line.startswith(TOKEN_SHOWN):

@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
+from futu.addresses import is_loopback
 from futu.config import Settings
 from futu.errors import SettingsError
 from futu.jobs import embedded
-from futu.production import is_loopback
 
 _INSTALLED = ("valkey-server", "redis-server", "memurai")
 

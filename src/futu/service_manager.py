@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from futu.config import Settings
-from futu.launch import server_options, settings_of
+from futu.data_dir import TOKEN_FILE
+from futu.launch import guarded, server_options, settings_of
 from futu.services.manager import SERVICES, Manager
 from futu.services.probes import ServiceStatus, look
 
@@ -109,8 +110,6 @@ def status(service: str, as_json: bool, **given: Any) -> None:
 
 
 def _kept_token(settings: Settings) -> str:
-    from futu.production import TOKEN_FILE
-
     try:
         return (settings.data_dir / TOKEN_FILE).read_text("ascii").strip()
     except OSError:
@@ -144,3 +143,8 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {left} s" if minutes else f"{left} s"
+
+
+def service_manager_py() -> None:
+    """The program service_manager.py."""
+    guarded(lambda: manage(prog_name="service_manager.py"))
