@@ -70,9 +70,11 @@ class Controller:
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
             self.token = load_token(settings.api_token, settings.data_dir)
         except OSError as error:
-            raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
-                error
-            )
+            raise SettingsError(
+                f"{error.filename or settings.data_dir} cannot be written ({error.strerror}). Make "
+                "room, mend its permissions, or choose other folders with --data-dir and "
+                "--datasets-dir."
+            ) from error
         self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
         if self.catalogue.shared and not settings.api_token:
             self.token = self.catalogue.agree("api_token", self.token)

@@ -52,19 +52,28 @@ def make_token(data_dir: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whatever it was before."""
-    with contextlib.suppress(FileNotFoundError):
-        path.chmod(0o600)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    """Write a file that only its owner can read: all of it, or (on a full disk) nothing.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is the path.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(new, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def keep_token(token: str, data_dir: Path) -> None:
     """Let the file in the data directory have the token that all controllers have agreed on."""
     path = data_dir / TOKEN_FILE
     if path.read_text("ascii").strip() != token:
-        path.write_text(token + "\n", "ascii")
+        write_private(path, token + "\n")
 
 
 class Tokens:

@@ -16,6 +16,9 @@ from futu.config import Settings
 from futu.errors import SettingsError
 from futu.jobs import embedded
 
+ACL_RIGHTS = "+@all -@dangerous +info"
+"""What Futu's user of Redis needs."""
+
 _INSTALLED = ("valkey-server", "redis-server", "memurai")
 
 
@@ -111,7 +114,7 @@ def write_config(address: RedisAddress, folder: Path) -> Path:
     if address.username and address.username != "default":
         lines += [
             "user default off",
-            f"user {address.username} on {_quoted('>' + address.password)} ~* &* +@all",
+            f"user {address.username} on {_quoted('>' + address.password)} ~* &* {ACL_RIGHTS}",
         ]
     elif address.password:
         lines.append(f"requirepass {_quoted(address.password)}")
