@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         env_prefix="FUTU_", env_ignore_empty=True, extra="forbid", populate_by_name=True
     )
 
-    host: str = Field("0.0.0.0", description="address the controller listens on")  # noqa: S104  # nosec B104
+    host: str = Field("0.0.0.0", description="address the controller listens on")  # noqa: S104
     port: int = Field(19198, ge=1, le=65535, description="port the controller listens on")
     debug: bool = Field(False, description="debug mode (never in production)")
     config: Literal["development", "production"] = Field("development", description="environment")

@@ -74,7 +74,7 @@ class ControllerServer:
         # Listens before the index is loaded, so that a port in use is known at once.
         dispatcher = self._listen(controller, sockets)
         controller.start()
-        shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104  # nosec B104
+        shown = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
         log.info("ready: http://%s:%d", shown, settings.port)
         while not self._stopping.is_set():
             wasyncore.loop(timeout=_LOOP_S, map=sockets, count=1)

@@ -108,7 +108,7 @@ class Manager:
         settings = self._settings
         if name == "compute":
             return [sys.executable, "-m", "futu", "compute"], settings.redis_address
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104  # nosec B104
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
         if _answers(host, settings.port):
             raise SettingsError(
                 f"Cannot listen on {settings.host}:{settings.port}: another program does. Stop "
