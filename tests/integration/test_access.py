@@ -136,7 +136,7 @@ def test_every_answer_has_the_security_headers(http: FlaskClient) -> None:
         headers = answer.headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         policy = headers["Content-Security-Policy"]
         assert "default-src 'self'" in policy

@@ -42,7 +42,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     start=st.sampled_from(["root", "absolute", "relative", "none"]),
     parts=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=8)), max_size=8),
