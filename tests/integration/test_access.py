@@ -268,8 +268,8 @@ def test_forwarded_address_counts_from_a_configured_proxy_only(
 ) -> None:
     http = make(api_token=TOKEN, trusted_proxies="127.0.0.1,10.0.0.0/8")
     wrong: Any = {"Authorization": "Bearer wrong"}
-    for _ in range(10):  # what stands before the proxy's own word is the client's invention
-        ask(http, X_Forwarded_For="127.0.0.1, 192.0.2.7, 10.1.2.3", **wrong)
+    for n in range(10):  # what stands before the proxy's own word is the client's invention
+        ask(http, X_Forwarded_For=f"198.51.100.{n}, 192.0.2.7, 10.1.2.3", **wrong)
     assert ask(http, X_Forwarded_For="192.0.2.7", **wrong).status_code == 429
     assert ask(http, X_Forwarded_For="192.0.2.8", **wrong).status_code == 401
     assert ask(http, {"REMOTE_ADDR": "192.0.2.9"}, X_Forwarded_For="192.0.2.7", **wrong)

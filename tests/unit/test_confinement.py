@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -42,6 +42,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@example(start="root", parts=["..", "rootless", SECRET])
+@example(start="none", parts=["less", SECRET])
+@example(start="root", parts=["out", SECRET])
+@example(start="root", parts=["in", "up", "..", "out", SECRET])
 @settings(max_examples=500, deadline=None)
 @given(
     start=st.sampled_from(["root", "absolute", "relative", "none"]),
