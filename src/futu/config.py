@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -23,12 +20,12 @@ from pydantic_settings import (
 )
 
 from futu.errors import SettingsError
-from futu.models.spec import Question, with_similar
+from futu.models.spec import Question
+from futu.setting_rules import CheckedSettings
 from futu.sources import SECRETS, Named, SecretFiles, alias_of, shown
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
-MIN_TOKEN_CHARS = 16
 
 
 def _seed(name: str, **facts: Any) -> Any:
@@ -40,7 +37,7 @@ def _models_dir() -> Path:
     return platformdirs.user_data_path("futu", appauthor=False) / "models"
 
 
-class Settings(BaseSettings):
+class Settings(CheckedSettings):
     """All settings of controller, compute server and supervisor.
 
     The environment variable of a field is ``FUTU_<NAME>``, or the name given in its alias; the
@@ -163,81 +160,6 @@ class Settings(BaseSettings):
     batch_feature_timeout: float = _seed(
         "BATCH_FEATURE_TIMEOUT", default=60.0, gt=0, le=3600, description="seconds for a batch"
     )
-
-    @field_validator("image_roots", mode="before")
-    @classmethod
-    def _split_roots(cls, value: object) -> object:
-        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
-
-    @field_validator("questions", "trusted_proxies", "cors_origins", mode="before")
-    @classmethod
-    def _split_commas(cls, value: object) -> object:
-        parts = value.split(",") if isinstance(value, str) else value
-        return [str(part).strip() for part in parts] if isinstance(parts, Iterable) else parts
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            ipaddress.ip_network(part, strict=False)
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            if not re.fullmatch(r"https?://[^/*]+", part):
-                raise ValueError("each must be like http://localhost:19197, without a path")
-        return value
-
-    @field_validator("api_token", "api_read_token")
-    @classmethod
-    def _long_enough(cls, value: str) -> str:
-        if value and (len(value) < MIN_TOKEN_CHARS or not value.isascii() or " " in value):
-            raise ValueError(
-                f"must have {MIN_TOKEN_CHARS} or more ASCII characters without spaces; "
-                "'futu token --new' makes one"
-            )
-        return value
-
-    @field_validator("questions")
-    @classmethod
-    def _similar_first(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
-        return with_similar(value)
-
-    @field_validator("runtime", "device", "precision", "watch_mode", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _known_scheme(cls, value: str) -> str:
-        if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, value: str) -> str:
-        if value and not re.match(r"(postgres|postgresql|sqlite)(\+\w+)?://", value):
-            raise ValueError("must begin with postgresql:// or sqlite:///")
-        return value
-
-    @field_validator("index_url")
-    @classmethod
-    def _known_index(cls, value: str) -> str:
-        if not re.fullmatch(r"faiss:|milvuss?://[^/].*|(milvus-lite:)?[^:]*\.db", value):
-            raise ValueError(
-                "must be faiss:, milvus://HOST:PORT, milvuss://HOST:PORT (TLS) or "
-                "milvus-lite:FILE.db"
-            )
-        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
