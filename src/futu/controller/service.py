@@ -9,7 +9,7 @@ from futu.catalogue.engine import catalogue_url
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
-from futu.controller.access import keep_token, load_token
+from futu.controller.access import Gate
 from futu.controller.collector import Collector
 from futu.controller.datasets import Datasets
 from futu.controller.extraction import Extraction
@@ -23,6 +23,7 @@ from futu.controller.search import Search
 from futu.controller.serving import Serving
 from futu.controller.switch import Switch
 from futu.controller.thumbnails import Thumbnails
+from futu.controller.tokens import keep_token, load_token
 from futu.controller.used_indexes import UsedIndexes
 from futu.controller.verify import Verifier
 from futu.controller.watch import Watcher
@@ -67,15 +68,18 @@ class Controller(Datasets):
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
             self.token = load_token(settings.api_token, settings.data_dir)
         except OSError as error:
-            raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
-                error
-            )
+            raise SettingsError(
+                f"{error.filename or settings.data_dir} cannot be written ({error.strerror}). Make "
+                "room, mend its permissions, or choose other folders with --data-dir and "
+                "--datasets-dir."
+            ) from error
         catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
         roots = ImageRoots([p.absolute() for p in settings.roots])
         super().__init__(settings, catalogue, roots)
         if self.catalogue.shared and not settings.api_token:
             self.token = self.catalogue.agree("api_token", self.token)
             keep_token(self.token, settings.data_dir)
+        self.gate = Gate(settings, self.token)
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         address = milvus_address(settings.index_url, settings.index_token)
         self._index_server = None if address is None else MilvusServer(address)

@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import ModelRecord
+from futu.controller.access import reading
 from futu.controller.routes.fields import json_object, number, text, texts
 from futu.controller.service import Controller
 from futu.errors import FutuError, JobTimeoutError
@@ -72,6 +73,7 @@ def blueprint(controller: Controller) -> Blueprint:
                 entries[index].update(_failure(error))
 
     @routes.post("/feature_extraction")
+    @reading
     def feature_extraction() -> Response:
         body = json_object()
         path = text(body, "image_path")
@@ -83,6 +85,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"image_path": path, **success(result, model)})
 
     @routes.post("/batch_feature_extraction")
+    @reading
     def batch_feature_extraction() -> Response:
         body = json_object()
         paths = texts(body, "image_paths", _MAX_PATHS)

@@ -10,6 +10,7 @@ import msgspec
 from flask import Blueprint, Response
 
 from futu.catalogue.records import ModelRecord
+from futu.controller.access import reading
 from futu.controller.neighbours import Neighbour
 from futu.controller.routes.files import image_url, thumbnail_url
 from futu.controller.routes.search_fields import read_search
@@ -26,6 +27,7 @@ def blueprint(controller: Controller) -> Blueprint:
     routes = Blueprint("search", __name__)
 
     @routes.post("/api/search")
+    @reading
     def post_search() -> Response:
         asked = read_search(controller)
         question: Question = "copy" if asked.mode == "copy" else "similar"
