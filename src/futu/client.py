@@ -12,55 +12,28 @@ from urllib.parse import quote
 
 import httpx
 
+from futu.client_models import ModelChange, Pruned, ServedModel, ServedModels
 from futu.client_search import Result, SearchPage, SearchQuery
 from futu.client_token import found_token
 from futu.errors import ServerError, UnavailableError, from_code
 
-__all__ = ["Client", "Dataset", "Failure", "Progress", "Result", "SearchPage", "SearchQuery"]
+__all__ = [
+    "Client",
+    "Dataset",
+    "Failure",
+    "ModelChange",
+    "Progress",
+    "Pruned",
+    "Result",
+    "SearchPage",
+    "SearchQuery",
+    "ServedModel",
+    "ServedModels",
+]
 
 DEFAULT_SERVER = "http://127.0.0.1:19198"
 _TIMEOUT_S = 120.0
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """A model of a dataset; while it is coming, how many images have its vectors."""
-
-    model_id: str
-    name: str
-    progress: int = 0
-    current: int = 0
-    total: int = 0
-    building: bool = False
-
-
-@dataclass(frozen=True)
-class ServedModels:
-    """The models of a dataset for a question: searched; to be searched; searched before."""
-
-    serving: ServedModel
-    coming: ServedModel | None = None
-    former: ServedModel | None = None
-
-
-@dataclass(frozen=True)
-class ModelChange:
-    """What came of asking for another model."""
-
-    dataset: str
-    question: str
-    models: ServedModels
-    message: str
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What was removed: vectors, their bytes, and the models that have none left."""
-
-    vectors: int
-    bytes: int
-    model_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import redis
 
+from futu.catalogue.facts import Term
 from futu.catalogue.records import ModelRecord, Outcome
-from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.errors import CatalogueUnavailableError, NotLeadingError
 from futu.jobs.lead import LEADER_KEY, REQUESTS_KEY, LeaderCalls, LeaderLock, Reply, Request

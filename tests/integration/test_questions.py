@@ -203,6 +203,7 @@ def test_file_found_after_its_content_was_counted_carries_what_the_first_no_long
     folder, queue = site.settings.datasets_dir / "one", site.controller.queue
     for name, models in (("able", [SIMILAR_ID, COPY_ID]), ("other", [SIMILAR_ID])):
         queue.servers.register(ServerInfo(name, "h", 1, models, 1, 0.0))
+    monkeypatch.setattr(scan, "_FIRST_CHUNK", 1)
     monkeypatch.setattr(scan, "_SCAN_CHUNK", 1)
 
     counted = threading.Event()

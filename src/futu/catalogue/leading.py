@@ -7,16 +7,10 @@ from datetime import datetime
 import numpy as np
 from sqlalchemy import func, select
 
+from futu.catalogue.facts import CHANGES, LEADING_TERM, MODEL_CHANGES, Term, count_up
 from futu.catalogue.records import Ids
 from futu.catalogue.schema import Build, Fact, Vector
-from futu.catalogue.session import (
-    CHANGES,
-    LEADING_TERM,
-    MODEL_CHANGES,
-    Session,
-    Term,
-    count_up,
-)
+from futu.catalogue.session import Session
 
 
 class LeadQueries(Session):

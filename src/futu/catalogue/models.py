@@ -17,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 
+from futu.catalogue.facts import MODEL_CHANGES, count_up
 from futu.catalogue.records import ModelRecord, Outcome, ServedModels
 from futu.catalogue.schema import (
     PENDING,
@@ -28,7 +29,7 @@ from futu.catalogue.schema import (
     Model,
     Vector,
 )
-from futu.catalogue.session import MODEL_CHANGES, Session, count_up
+from futu.catalogue.session import Session
 from futu.errors import InvalidRequestError
 
 FIRST = "similar"

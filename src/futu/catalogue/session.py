@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import threading
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
-    Text,
-    cast,
     select,
-    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from futu.catalogue.engine import PROGRAM, open_engine, reader, reason, shown
+from futu.catalogue.facts import CHANGES, COUNT_VERSION_UP, VERSION, Steps, Term, count_up
 from futu.catalogue.migrate import migrate
 from futu.catalogue.schema import (
     Dataset,
@@ -32,17 +27,10 @@ from futu.catalogue.schema import (
     Image,
     Vector,
 )
-from futu.errors import CatalogueUnavailableError, NotLeadingError
+from futu.errors import CatalogueUnavailableError
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
-
-_VERSION = "version"
-_COUNT_UP = (
-    update(Fact)
-    .where(Fact.name == _VERSION)
-    .values(value=cast(cast(Fact.value, BigInteger) + 1, Text))
-)
 
 _T = TypeVar("_T")
 
@@ -56,63 +44,6 @@ def chunks(items: Sequence[_T], size: int = _CHUNK) -> Iterator[Sequence[_T]]:
 def now() -> datetime:
     """The time, aware, in UTC."""
     return datetime.now(UTC)
-
-
-CHANGES, MODEL_CHANGES, LEADING_TERM = "changes", "model_changes", "leading_term"
-"""Facts that count: the writes of all controllers to a shared catalogue, those of them that change
-which models are in use, and the terms of leaders."""
-
-
-class _Steps:
-    """A number that is another one after each step. Views of a catalogue share it."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
-        self.at = 0
-
-    def take(self) -> None:
-        self.at = next(self._numbers)
-
-
-def count_up(db: Connection, insert: Any, name: str) -> int:
-    """Add 1 to a fact that counts; returns what it is then."""
-    more = cast(cast(Fact.value, BigInteger) + 1, Text)
-    statement = insert.values(name=name, value="1").on_conflict_do_update(
-        index_elements=["name"], set_={"value": more}
-    )
-    return int(db.scalar(statement.returning(Fact.value)) or 0)
-
-
-@dataclass(frozen=True)
-class Term:
-    """The time in which one controller leads; the next leader begins one with a higher number.
-
-    Attributes:
-        number: counted by the catalogue.
-        most_s: a transaction of a leader that is suspended for longer is ended by PostgreSQL,
-            lest the next leader waits for it.
-        refused: called when a write was refused.
-    """
-
-    number: int
-    most_s: float = 5.0
-    refused: Callable[[], None] | None = None
-
-    def check(self, db: Connection) -> None:
-        """Refuse to write when another controller leads.
-
-        No other writes meanwhile, so what is found holds until the transaction ends.
-
-        Raises:
-            NotLeadingError: one does.
-        """
-        if db.scalar(select(Fact.value).where(Fact.name == LEADING_TERM)) != str(self.number):
-            if self.refused is not None:
-                self.refused()
-            raise NotLeadingError(
-                "Another controller leads now; this one does not write any more.",
-                term=self.number,
-            )
 
 
 class Session:
@@ -136,8 +67,8 @@ class Session:
         self._engine = open_engine(url, program)
         self._reader = reader(self._engine)
         self._lock = threading.Lock()
-        self._changes = _Steps()
-        self._model_changes = _Steps()
+        self._changes = Steps()
+        self._model_changes = Steps()
         # Not of the pool, which is smaller than the number of threads that may search.
         self._unpooled = open_engine(url, program, pooled=False)
         self._own = threading.local()
@@ -211,7 +142,7 @@ class Session:
                 self._term.check(connection)
             yield connection
             if searchable:
-                connection.execute(_COUNT_UP)
+                connection.execute(COUNT_VERSION_UP)
             if self.shared:
                 count_up(connection, self.insert_or(Fact), CHANGES)
             # Before it can be seen, too: who compares before and after a look knows of it.
@@ -280,10 +211,10 @@ class Session:
         It is kept in the catalogue: what was derived from it may be compared after a restart.
         """
         with self.read() as db:
-            return int(db.scalar(select(Fact.value).where(Fact.name == _VERSION)) or 0)
+            return int(db.scalar(select(Fact.value).where(Fact.name == VERSION)) or 0)
 
     def _identity(self) -> str:
-        facts = ({"name": "identity", "value": uuid.uuid4().hex}, {"name": _VERSION, "value": "0"})
+        facts = ({"name": "identity", "value": uuid.uuid4().hex}, {"name": VERSION, "value": "0"})
         with self.write(searchable=False) as db:
             for fact in facts:
                 db.execute(self.insert_or(Fact).values(**fact).on_conflict_do_nothing())

@@ -27,9 +27,10 @@ def datasets(server: str | None, as_json: bool) -> None:
     if not found:
         click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
         return
-    table = Table(
-        "id", "name", "images", "indexed", "answers", "status", "watched", "folder", box=None
-    )
+    table = Table("id", "name", "images", "indexed", box=None)
+    table.add_column("answers", no_wrap=True)
+    for column in ("status", "watched", "folder"):
+        table.add_column(column, overflow="fold")
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), _answers(d)
         table.add_row(str(d.id), d.name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
@@ -45,7 +46,7 @@ def _answers(dataset: Dataset) -> str:
         if models is not None and (coming := models.coming) is not None:
             part += f" (then {coming.name}, {coming.progress} %)"
         parts.append(part)
-    return ", ".join(parts)
+    return "\n".join(parts)
 
 
 @click.command()

@@ -91,6 +91,9 @@ class Follower:
             return
         if self._leads():
             # Adds what it writes, and compares at the beginning of its term.
+            if model_changes != self._model_changes:
+                self._catalogue.models_changed()  # an import, for one
+                self._used.use()
             self._catalogue.changed()
             self._last_vector = self._catalogue.last_vector_id()
         else:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from futu.catalogue.session import Term
+from futu.catalogue.facts import Term
 from futu.catalogue.store import Catalogue
 from futu.errors import FutuError, RedisUnavailableError
 from futu.jobs.connection import Outage

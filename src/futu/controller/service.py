@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection
 
 from futu.catalogue.engine import catalogue_url
-from futu.catalogue.session import Term
+from futu.catalogue.facts import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
 from futu.controller.access import Gate
