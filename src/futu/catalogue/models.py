@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import (
     Connection,
     String,
+    bindparam,
     exists,
     func,
     insert,
@@ -238,11 +240,17 @@ def searchable_by(
     Returns:
         Their ids, and whether these are all datasets.
     """
-    first = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == FIRST)
-    serving = func.coalesce(DatasetModel.serving_id, default_id)
-    rows = db.execute(select(Dataset.id, serving).outerjoin(DatasetModel, first)).all()
+    rows = db.execute(_serving_first(), {"default_id": default_id}).all()
     served = {row[0] for row in rows if row[1] in model_ids}
     return served, len(served) == len(rows)
+
+
+@functools.cache
+def _serving_first() -> Any:
+    """Each dataset with the model that makes its images searchable; built once, run very often."""
+    first = (DatasetModel.dataset_id == Dataset.id) & (DatasetModel.question == FIRST)
+    serving = func.coalesce(DatasetModel.serving_id, bindparam("default_id", type_=String))
+    return select(Dataset.id, serving).outerjoin(DatasetModel, first)
 
 
 def is_served_by(db: Connection, dataset_id: int, model_id: str) -> bool:
