@@ -41,10 +41,11 @@ class Presence:
             if (last := self._catalogue.last_build(dataset_id)) is not None
             and last.state == UNCONFIRMED
         }
+        believed: dict[tuple[int, str], bool] = {}
         deleted = {
             image.id: image
             for image in absent
-            if image.dataset_id not in unsure and self._is_deleted(image)
+            if image.dataset_id not in unsure and self._is_deleted(image, believed)
         }
         if deleted:
             self._catalogue.mark_missing(list(deleted))
@@ -52,15 +53,24 @@ class Presence:
             log.info("%d results were deleted, %s first", len(deleted), display(first.path))
         return set(deleted)
 
-    def _is_deleted(self, image: ImageRecord) -> bool:
-        """Whether an absent file was deleted, rather than its disk taken away."""
+    def _is_deleted(self, image: ImageRecord, believed: dict[tuple[int, str], bool]) -> bool:
+        """Whether an absent file was deleted, rather than its disk taken away.
+
+        Args:
+            image: of the file.
+            believed: what was found of folders in this look; of a disk that is away, many results
+                are in the same.
+        """
         below = image.path
         while below:
             below = os.path.dirname(below)
             where = os.path.join(image.folder, below) if below else image.folder
             if os.path.isdir(where):
-                few = self._catalogue.count_below(image.dataset_id, below, BELIEVED + 1) <= BELIEVED
-                return few or has_entries(where)
+                key = image.dataset_id, below
+                if key not in believed:
+                    count = self._catalogue.count_below(*key, BELIEVED + 1)
+                    believed[key] = count <= BELIEVED or has_entries(where)
+                return believed[key]
         return False
 
 
