@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from futu.catalogue.engine import catalogue_url
@@ -38,6 +39,13 @@ log = logging.getLogger(__name__)
 
 _COUNT_CACHE_S = 60.0
 _MOST_DEAD = 100_000
+_LEVEL_AT_ONCE_S = 0.3
+"""To compare a million ids with the catalogue's takes longer, and searches need not wait for it."""
+
+
+def _tell_failure(levelling: Future[None]) -> None:
+    if (error := levelling.exception()) is not None:
+        log.error("an index could not be brought level; the next build does it", exc_info=error)
 
 
 class Controller:
@@ -81,6 +89,7 @@ class Controller:
             None if self._index_server is None else self._on_server,
         )
         self._index_lock = threading.Lock()
+        self._levelling = ThreadPoolExecutor(1, "level")
         self._at_work = False
         self.queue = JobQueue(
             settings.redis_address,
@@ -128,16 +137,29 @@ class Controller:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
             self.ingest, self.collector = self._tasks(self.catalogue.under(term))
-        with self._index_lock:
-            self.indexes.level(
-                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
-            )
+        self._bring_level()
         self.discover()
         self.collector.start()
         self.ingest.resume()
         self._at_work = True
         if term is not None:
             self.relay.start()
+
+    def _bring_level(self) -> None:
+        """Bring the indexes level; what was loaded is searched meanwhile when that takes long."""
+        known = all(live.version >= 0 for live in self.indexes.values())
+        levelling = self._levelling.submit(self._level)
+        try:
+            levelling.result(_LEVEL_AT_ONCE_S if known else None)
+        except TimeoutError:
+            log.info("the indexes are searched as they were saved, and brought level meanwhile")
+            levelling.add_done_callback(_tell_failure)
+
+    def _level(self) -> None:
+        with self._index_lock:
+            self.indexes.level(
+                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+            )
 
     def _end(self) -> None:
         """End it."""
@@ -173,6 +195,7 @@ class Controller:
         self.relay.stop()
         self.ingest.stop()
         self.collector.stop()
+        self._levelling.shutdown()
         self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:
