@@ -121,6 +121,11 @@ class DatasetQueries(Session):
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
 
+    def set_watched(self, dataset_id: int, watched: bool) -> None:
+        """Let a dataset be watched from now on, or no longer."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(watched=watched))
+
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
         one = (
@@ -146,4 +151,11 @@ class DatasetQueries(Session):
 
 
 def _datasets() -> Any:
-    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description, Dataset.questions)
+    return select(
+        Dataset.id,
+        Dataset.name,
+        Dataset.folder,
+        Dataset.description,
+        Dataset.questions,
+        Dataset.watched,
+    )

@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
+from futu.catalogue.checking import CheckQueries
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.leading import LeadQueries
 from futu.catalogue.listing import ListQueries
@@ -44,7 +45,9 @@ _SCANNED = [field.name for field in fields(ScannedFile)]
 _scanned = operator.attrgetter(*_SCANNED)
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries):
+class Catalogue(
+    DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries, CheckQueries
+):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------
@@ -61,6 +64,7 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
                 Image.state,
                 Image.error_code,
                 Vector.id,
+                Image.scanned_at_ns,
             )
             .outerjoin(
                 Vector,
@@ -70,6 +74,13 @@ class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQu
         )
         with self.read() as db:
             return {row[0]: KnownFile(*row[1:]) for row in db.execute(query)}
+
+    def confirm_files(self, image_ids: Sequence[int], scanned_at_ns: int) -> None:
+        """These files still had their content at this time."""
+        with self.write() as db:
+            for chunk in chunks(image_ids):
+                this = Image.id.in_(chunk)
+                db.execute(update(Image).where(this).values(scanned_at_ns=scanned_at_ns))
 
     def vector_ids(self, hashes: Sequence[bytes], model_id: str) -> dict[bytes, int]:
         """Content hash -> vector id, for those that have one."""
