@@ -35,7 +35,7 @@ VECTORS = clustered(6000)
 
 
 class Source:
-    """Gives vectors as a catalogue does; can hold back."""
+    """Gives vectors as a catalogue does; can hold back those with which an index is filled."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
@@ -44,7 +44,7 @@ class Source:
         self.error: Exception | None = None
 
     def __call__(self, wanted: Sequence[int]) -> Iterator[tuple[Ids, Floats]]:
-        if not self.go_on.is_set():
+        if len(wanted) > 1000 and not self.go_on.is_set():
             self.asked.set()
             self.go_on.wait()
         if self.error is not None:

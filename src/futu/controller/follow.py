@@ -57,8 +57,8 @@ class Follower:
 
     def start(self) -> None:
         """Have the indexes of the models in use, bring them level, then look on."""
-        self._used.use(shared=False)
-        self._level_all()
+        self._last_vector = self._catalogue.last_vector_id()
+        self._used.begin(shared=False)
         self._thread.start()
 
     def stop(self) -> None:

@@ -141,9 +141,7 @@ class Controller(Datasets):
             # The former leader may have changed them a moment ago.
             self.catalogue.models_changed()
         self.serving.adopt(self.catalogue if term is None else self.catalogue.under(term))
-        self._used.use()
-        if term is not None:
-            self._used.level()
+        self._used.begin()
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -207,6 +205,7 @@ class Controller(Datasets):
         self.leadership.stop()
         self.relay.stop()
         self._stop_tasks()
+        self._used.close()
         self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:

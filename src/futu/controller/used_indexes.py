@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from futu.catalogue.records import ModelRecord
 from futu.catalogue.store import Catalogue
 from futu.controller.serving import Serving
 from futu.index.live import LiveIndex
 from futu.index.live_indexes import LiveIndexes
+
+log = logging.getLogger(__name__)
+
+_LEVEL_AT_ONCE_S = 0.3
+"""To compare a million ids with the catalogue's takes longer, and searches need not wait for it."""
 
 
 class UsedIndexes:
@@ -31,13 +38,31 @@ class UsedIndexes:
         self._indexes = indexes
         self.lock = threading.Lock()
         self.models_lock = threading.RLock()
+        self._levelling = ThreadPoolExecutor(1, thread_name_prefix="level")
 
-    def use(self, also: Iterable[ModelRecord] = (), *, shared: bool = True) -> None:
+    def begin(self, *, shared: bool = True) -> None:
+        """As ``use``, and bring all level; if it takes long, what was saved is searched meanwhile."""
+        self.use(shared=shared, later=True)
+        levelling = self._levelling.submit(self.level, shared=shared)
+        try:
+            levelling.result(_LEVEL_AT_ONCE_S)
+        except TimeoutError:
+            log.info("the indexes are searched as they were saved, and brought level meanwhile")
+            levelling.add_done_callback(_tell_failure)
+
+    def close(self) -> None:
+        """Wait for what is brought level."""
+        self._levelling.shutdown()
+
+    def use(
+        self, also: Iterable[ModelRecord] = (), *, shared: bool = True, later: bool = False
+    ) -> None:
         """Have the indexes of the models in use in memory, and no others.
 
         Args:
             also: models that are to be in use in a moment.
             shared: whether indexes of all controllers are brought level, too.
+            later: see ``LiveIndexes.use``.
         """
         with self.models_lock:
             models = self._serving.in_use()
@@ -50,6 +75,7 @@ class UsedIndexes:
                         self._catalogue.vectors,
                         self._catalogue.version,
                         shared=shared,
+                        later=later,
                     )
 
     def follow(self) -> None:
@@ -64,22 +90,28 @@ class UsedIndexes:
             self.use(shared=False)
             self._indexes.forget_all_but(self._catalogue.stored_vector_models())
 
-    def level(self, *, again: bool = False) -> None:
-        """Bring all of them level with the catalogue; see ``LiveIndexes.level``."""
+    def level(self, *, shared: bool = True, again: bool = False) -> None:
+        """Bring all of them level with the catalogue; see ``use`` and ``LiveIndexes.level``."""
         with self.lock:
-            self._indexes.level(
-                self._catalogue.searchable_vector_ids,
-                self._catalogue.vectors,
-                self._catalogue.version,
-                again=again,
-            )
+            for live in self._indexes.of_model.values():
+                if shared or not live.shared:
+                    self._level(live, again=again)
 
     def level_one(self, live: LiveIndex) -> None:
         """Bring one of them level."""
         with self.lock:
-            self._indexes.level_one(
-                live,
-                self._catalogue.searchable_vector_ids,
-                self._catalogue.vectors,
-                self._catalogue.version,
-            )
+            self._level(live)
+
+    def _level(self, live: LiveIndex, *, again: bool = False) -> None:
+        self._indexes.level_one(
+            live,
+            self._catalogue.searchable_vector_ids,
+            self._catalogue.vectors,
+            self._catalogue.version,
+            again=again,
+        )
+
+
+def _tell_failure(levelling: Future[None]) -> None:
+    if (error := levelling.exception()) is not None:
+        log.error("an index could not be brought level; the next build does it", exc_info=error)

@@ -102,6 +102,7 @@ class FaissIndex(Index):
         self.changing = threading.Lock()
         self.gate = Gate()
         self._scopes: list[_Scope] = []
+        self._parameters: dict[int, Any] = {}
         self.faiss = _empty(dimension, made.kind, training)
         self.trained = faiss.serialize_index(self.faiss).tobytes()
 
@@ -186,14 +187,20 @@ class FaissIndex(Index):
                 # What is allowed is as far apart as it is rare.
                 width = math.ceil(max(width, k) * self.rows.used / scope.count)
                 if _STEPS * width < scope.count + self.rows.used // _PASSED:
-                    parameters = faiss.SearchParametersHNSW(efSearch=width, sel=scope.selector)
-                    similarities, found = self.faiss.search(row, k, params=parameters)
-                    rows = found[0][found[0] >= 0]
+                    rows, similarities = _ask(self.faiss, row, k, self._seeking(width, scope))
             if len(rows) < k:
                 parameters = faiss.SearchParameters(sel=scope.selector)
-                similarities, found = self.store.search(row, k, params=parameters)
-                rows = found[0][found[0] >= 0]
-            return self.rows.ids_of(rows), similarities[0][: len(rows)]
+                rows, similarities = _ask(self.store, row, k, parameters)
+            return self.rows.ids_of(rows), similarities
+
+    def _seeking(self, width: int, scope: _Scope) -> Any:
+        """Parameters of the graph; those of unrestricted searches are made once."""
+        if scope.selector is not None:
+            return faiss.SearchParametersHNSW(efSearch=width, sel=scope.selector)
+        known = self._parameters.get(width)
+        if known is None:
+            known = self._parameters[width] = faiss.SearchParametersHNSW(efSearch=width)
+        return known
 
     def _again(self, query: Floats, k: int, candidates: Ids) -> Found:
         """The best of the candidates by their float16 vectors."""
@@ -270,6 +277,15 @@ class FaissIndex(Index):
         known = {name: facts[name] for name in asdict(index.tuning) if name in facts}
         index.tuning = replace(index.tuning, **known)
         return index, saved.manifest.version
+
+
+def _ask(index: Any, row: npt.NDArray[np.float32], k: int, parameters: Any) -> Found:
+    """Rows and similarities that FAISS finds, without the checks that its own wrapper makes."""
+    similarities, rows = np.empty(k, np.float32), np.empty(k, np.int64)
+    pointers = faiss.swig_ptr(similarities), faiss.swig_ptr(rows)
+    index.search_c(1, faiss.swig_ptr(row), k, *pointers, parameters)
+    found = rows >= 0
+    return (rows, similarities) if found.all() else (rows[found], similarities[found])
 
 
 def _width(tuning: Tuning, k: int) -> int:

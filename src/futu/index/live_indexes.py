@@ -55,6 +55,7 @@ class LiveIndexes:
         version: Version | None = None,
         *,
         shared: bool = True,
+        later: bool = False,
     ) -> None:
         """Have the indexes of these models, brought level, and no others in memory.
 
@@ -66,12 +67,14 @@ class LiveIndexes:
             fetch: gives the vectors of ids.
             version: see ``level``.
             shared: whether indexes that other controllers share are brought level, too.
+            later: those that were saved are not brought level here.
         """
         for model_id, dimension in models.items():
             if model_id not in self.of_model:
                 live = self.make(model_id, dimension)
                 live.load()
-                if shared or not live.shared:
+                live.attach(fetch)
+                if (shared or not live.shared) and not (later and live.version >= 0):
                     self.level_one(live, wanted, fetch, version)
                 self.of_model = {**self.of_model, model_id: live}
         out_of_use = [live for live in self.of_model.values() if live.model_id not in models]

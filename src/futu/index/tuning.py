@@ -19,7 +19,8 @@ from futu.index.base import Floats, Ids
 from futu.index.faiss_index import FaissIndex, Tuning
 from futu.index.policy import FLAT, HNSW_SQ8
 
-QUERIES = 100
+QUERIES = 200
+_MORE = 0.3
 _K = 10
 _K_LARGE = 100
 _DEPTHS = (1.5, 2.0, 3.0, 4.0)
@@ -81,9 +82,9 @@ def measure(index: FaissIndex, ids: Ids, queries: Floats) -> Measured:
 
 
 def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> Tuning:
-    """The least width that gives a recall half-way between the wanted one and 1.
+    """The least width that gives the wanted recall and a little more.
 
-    Half-way, because the next sample is another one. The index is searched by others meanwhile.
+    More, because the next sample is another one. The index is searched by others meanwhile.
 
     Args:
         index: as it is.
@@ -94,7 +95,7 @@ def tune(index: FaissIndex, ids: Ids, queries: Floats, wanted: float) -> Tuning:
     tuning = replace(index.tuning, wanted=wanted, vectors=len(index))
     if index.kind == FLAT or not len(ids):
         return tuning
-    aim = (1 + wanted) / 2
+    aim = wanted + _MORE * (1 - wanted)
     exact = [index.search_exactly(query, _K_LARGE + 1)[0] for query in queries]
     depth = _depth(index, ids, queries, exact, (3 + wanted) / 4) if index.kind == HNSW_SQ8 else 1.0
 
