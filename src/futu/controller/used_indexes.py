@@ -41,7 +41,7 @@ class UsedIndexes:
         self._levelling = ThreadPoolExecutor(1, thread_name_prefix="level")
 
     def begin(self, *, shared: bool = True) -> None:
-        """As ``use``, and bring all level; if it takes long, what was saved is searched meanwhile."""
+        """As ``use``, and bring all level; what was saved is searched if that takes long."""
         self.use(shared=shared, later=True)
         levelling = self._levelling.submit(self.level, shared=shared)
         try:
