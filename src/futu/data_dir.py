@@ -1,7 +1,9 @@
-"""The data directory: one controller at a time has it."""
+"""The data directory: one controller at a time has it; some files in it are private."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -32,3 +34,21 @@ def take_data_dir(data_dir: Path) -> FileLock:
             "Choose another with --data-dir or mend its permissions."
         ) from error
     return lock
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read: all of it, or (on a full disk) nothing.
+
+    Raises:
+        OSError: it cannot be written; ``filename`` is the path.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(new, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -430,3 +430,15 @@ def test_lone_query_does_not_wait(queries: Bench, monkeypatch: pytest.MonkeyPatc
     queries.submit("alone", good(1), models=1)
     queries.all_done("alone")
     assert sizes == [1]
+
+
+def test_models_of_one_job_run_in_rows_whatever_jobs_came_before_and_after(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = noted_sizes(monkeypatch)
+    bench.batcher.start()
+    for name, models in (("before", 1), ("both", 2), ("after", 1)):
+        del sizes[:]
+        bench.submit(name, *(good(seed) for seed in range(4 * BATCH)), models=models)
+        bench.all_done(name)
+        assert sizes == ([BATCH] * 4 if models == 1 else [4 * BATCH] * 2)

@@ -14,11 +14,7 @@ from futu.errors import SettingsError
 TOKEN = "a-token-of-these-tests"
 
 
-@pytest.fixture(autouse=True)
-def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in config.variables():
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("no_settings")
 
 
 def check(mode: str = "controller", **given: Any) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Answer = tuple[Lease, JobResult]
 
-_IN_A_ROW = 4
+_IN_A_ROW = 8
 """Batches of one model that a worker runs in a row when another model takes its turn with it:
 each change of models reads the other's weights anew."""
 
@@ -111,7 +111,7 @@ class Batcher:
         try:
             for spec in specs:
                 if spec.model_id not in self._waiting:
-                    batch = self._batch(spec) * (_IN_A_ROW if len(specs) > 1 else 1)
+                    batch = self._batch(spec)
                     with self._changed:
                         self._waiting.setdefault(spec.model_id, WaitingPictures(spec, batch))
         except Exception as error:
@@ -196,7 +196,7 @@ class Batcher:
     def _next(self, worker: Worker) -> Callable[[], list[OpenJob]] | None:
         """The next step, chosen with the lock held: a full batch, a picture, a part of a batch."""
         for waiting in self._waiting.values():
-            if len(waiting.pictures) >= waiting.batch:
+            if len(waiting.pictures) >= self._full(waiting):
                 return self._run_of(waiting)
         for opened in self._open:
             if opened.next_item == 0 and self._ending.is_set():
@@ -214,6 +214,11 @@ class Batcher:
             if waiting.pictures:
                 return self._run_of(waiting)
         return None
+
+    def _full(self, waiting: WaitingPictures) -> int:
+        """Pictures of a full batch, with the jobs that are in hand; with the lock held."""
+        several = any(len(opened.specs) > 1 for opened in self._open)
+        return waiting.batch * (_IN_A_ROW if several else 1)
 
     def _at_work(self) -> bool:
         """Whether a worker, other than one that asks, does something; with the lock held."""
@@ -236,10 +241,11 @@ class Batcher:
         return max(0.0, min(since) + self._coalesce_s - time.monotonic())
 
     def _run_of(self, waiting: WaitingPictures) -> Callable[[], list[OpenJob]]:
-        count = min(waiting.batch, len(waiting.pictures))
+        full = self._full(waiting)
+        count = min(full, len(waiting.pictures))
         ready = [waiting.pictures.popleft() for _ in range(count)]
         # Models that share all cores spend a tenth of their time waiting for each other.
-        crowded = count == waiting.batch and (self._at_work() or self._more())
+        crowded = count == full and (self._at_work() or self._more())
         lane: Lane = "library" if crowded else self._lane
         return lambda: self._run(waiting.spec, lane, [r for r in ready if not r[0].dropped])
 

@@ -86,7 +86,7 @@ class Scan:
         self._catalogue.save_build(record)
         log.info("build of %s: %d images in %s", dataset.name, record.total, display(build.folder))
         contents: set[bytes] = set()
-        taken, count = 0, _FIRST_CHUNK
+        taken, count = 0, min(_FIRST_CHUNK, _SCAN_CHUNK)
         while taken < len(work):
             send(self._take(build, work[taken : taken + count], contents))
             taken, count = taken + count, min(2 * count, _SCAN_CHUNK)

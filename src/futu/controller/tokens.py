@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import logging
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Literal
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from futu.data_dir import TOKEN_FILE
+from futu.data_dir import TOKEN_FILE, write_private
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +47,6 @@ def make_token(data_dir: Path) -> str:
     token = secrets.token_urlsafe(32)
     write_private(data_dir / TOKEN_FILE, token + "\n")
     return token
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read: all of it, or (on a full disk) nothing.
-
-    Raises:
-        OSError: it cannot be written; ``filename`` is the path.
-    """
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(new, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def keep_token(token: str, data_dir: Path) -> None:

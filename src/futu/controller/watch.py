@@ -25,6 +25,7 @@ from futu.catalogue.store import Catalogue
 from futu.errors import FutuError
 from futu.images.folder import ImageRoots, display, has_picture_name
 from futu.images.mounts import is_silent
+from futu.images.walk import folder_identity
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class _Watch(threading.Thread):
             _FolderLeftError: the folder has become another one.
             Exception: whatever the announcing of changes fails with.
         """
-        before = _identity(folder)
+        before = folder_identity(folder)
         # What has changed before the watch stood is found by a build too.
         dirty_since: float | None = time.monotonic()
         looked_at = time.monotonic()
@@ -200,7 +201,7 @@ class _Watch(threading.Thread):
                 dirty_since = now if dirty_since is None else dirty_since
                 if now - dirty_since < _LONGEST_S:
                     continue
-            elif _identity(folder) != before:
+            elif folder_identity(folder) != before:
                 raise _FolderLeftError(f"The folder {display(folder)} has gone.")
             if dirty_since is None and now - looked_at > _LOOK_ANYWAY_S:
                 dirty_since = now
@@ -265,14 +266,6 @@ class _Watch(threading.Thread):
         if self.state != (state := WatchState(how, message)):
             self.state = state
             log.info("watching %s: %s %s", self._dataset.name, how, message)
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        facts = os.stat(folder)
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
 
 
 def _matters(folder: str, change: Change, path: str) -> bool:

@@ -48,7 +48,7 @@ def walk(folder: Path, roots: ImageRoots) -> Iterator[FoundFile]:
             walk than at its beginning: its disk was taken away.
     """
     seen = {os.path.realpath(folder)}
-    before = _identity(folder)
+    before = folder_identity(folder)
     waiting, links = [""], deque[str]()
     while waiting or links:
         relative = waiting.pop() if waiting else links.popleft()
@@ -85,7 +85,7 @@ def walk(folder: Path, roots: ImageRoots) -> Iterator[FoundFile]:
             else:
                 below.append(found)
         waiting.extend(reversed(below))
-    if _identity(folder) != before:
+    if folder_identity(folder) != before:
         raise MissingFileError(
             f"The disk of {display(folder)} was taken away while the folder was looked at. "
             "Mount it and index again; nothing was forgotten.",
@@ -118,7 +118,7 @@ def _name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def folder_identity(folder: Path) -> tuple[int, int] | None:
     """What tells a folder from another one at the same path; None when there is none."""
     try:
         facts = os.stat(folder)

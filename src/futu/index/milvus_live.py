@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from futu.errors import IndexUnavailableError
 from futu.index.base import Floats, Ids
 from futu.index.live import LiveIndex
@@ -52,9 +50,7 @@ class MilvusLiveIndex(LiveIndex):
             self.behind = True
 
     def _level(self, wanted: Ids, fetch: Fetch) -> None:
-        present = self.index.ids()
-        extra = np.setdiff1d(present, wanted, assume_unique=True)
-        lacking = np.setdiff1d(wanted, present, assume_unique=True)
+        extra, lacking = self.index.difference(wanted)
         # What has been added after ``wanted`` was asked for has higher ids: if another leads by
         # now, it is not taken away from it. Ids too many are found by nobody.
         extra = extra[extra <= wanted.max(initial=0)]

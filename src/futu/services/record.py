@@ -8,13 +8,13 @@ and how it was called, and only a process that agrees in both is the service.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from futu.data_dir import write_private
 from futu.errors import SettingsError
 
 
@@ -106,11 +106,8 @@ class Records:
 
     def write(self, record: Record) -> None:
         """Keep a record; a reader sees the old or the new one, whole."""
-        path, new = self.path(record.name), self.path(record.name, ".pid.new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{record.pid}\n{json.dumps(asdict(record), ensure_ascii=False)}\n")
-        os.replace(new, path)
+        facts = json.dumps(asdict(record), ensure_ascii=False)
+        write_private(self.path(record.name), f"{record.pid}\n{facts}\n")
 
     def forget(self, name: str) -> None:
         """A service was stopped."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import psutil
 
 from futu.addresses import is_loopback
 from futu.config import Settings
+from futu.data_dir import write_private
 from futu.errors import SettingsError
 from futu.jobs import embedded
 
@@ -119,9 +119,7 @@ def write_config(address: RedisAddress, folder: Path) -> Path:
     elif address.password:
         lines.append(f"requirepass {_quoted(address.password)}")
     path = folder / "redis.conf"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    write_private(path, "\n".join(lines) + "\n")
     return path.absolute()
 
 
