@@ -121,6 +121,11 @@ class DatasetQueries(Session):
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
 
+    def set_reference(self, dataset_id: int, *, reference: bool) -> None:
+        """Let the files of a dataset be kept whatever they are copies of, or not."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
+
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
         one = (
@@ -146,4 +151,11 @@ class DatasetQueries(Session):
 
 
 def _datasets() -> Any:
-    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description, Dataset.questions)
+    return select(
+        Dataset.id,
+        Dataset.name,
+        Dataset.folder,
+        Dataset.description,
+        Dataset.questions,
+        Dataset.reference,
+    )
