@@ -40,7 +40,7 @@ class DatasetQueries(Session):
             InvalidRequestError: the name or the folder belongs to another dataset.
         """
         try:
-            with self.write() as db:
+            with self.write(searchable=False) as db:
                 db.execute(
                     insert(Dataset).values(
                         name=name, folder=folder, questions=tuple(questions), created_at=now()
@@ -117,7 +117,7 @@ class DatasetQueries(Session):
     def set_questions(self, dataset_id: int, questions: Sequence[str]) -> bool:
         """Let a dataset answer these questions from now on; False when it does already."""
         this = (Dataset.id == dataset_id) & (Dataset.questions != tuple(questions))
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
 
