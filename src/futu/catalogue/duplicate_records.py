@@ -128,8 +128,12 @@ class ReadyImage:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRecord:
-    """What people decided: ``members`` are image id and content hash."""
+    """What people decided.
+
+    Attributes:
+        members: image id, content hash, and whether that image is there and still has it.
+    """
 
     id: int
     state: str
-    members: tuple[tuple[int, bytes], ...]
+    members: tuple[tuple[int, bytes, bool], ...]

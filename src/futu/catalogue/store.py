@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
+from futu.catalogue.copies import CopyQueries
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.duplicates import DuplicateQueries
 from futu.catalogue.leading import LeadQueries
@@ -54,6 +55,7 @@ class Catalogue(
     LeadQueries,
     DuplicateQueries,
     VerdictQueries,
+    CopyQueries,
 ):
     """The source of truth. See ``Session`` for how it is opened."""
 

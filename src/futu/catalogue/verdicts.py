@@ -16,7 +16,7 @@ from futu.catalogue.duplicate_schema import (
     Verdict,
     VerdictMember,
 )
-from futu.catalogue.schema import Image
+from futu.catalogue.schema import READY, Image
 from futu.catalogue.session import Session, chunks, now
 
 _GROUPS = cast(Table, DuplicateGroup.__table__)
@@ -62,27 +62,20 @@ class VerdictQueries(Session):
         with self.read() as db:
             return int(db.scalar(select(func.max(_VERDICTS.c.id))) or 0)
 
-    def verdicts(self, hashes: Sequence[bytes] | None = None) -> list[VerdictRecord]:
-        """What was decided, oldest first.
-
-        Args:
-            hashes: only verdicts about one of these contents; None: all.
-        """
+    def verdicts(self) -> list[VerdictRecord]:
+        """All that was decided, oldest first."""
+        there = (Image.state == READY) & (Image.content_hash == _DECIDED.c.content_hash)
+        members = (
+            select(_DECIDED, Image.id.is_not(None))
+            .outerjoin(Image, (Image.id == _DECIDED.c.image_id) & there)
+            .order_by(_DECIDED.c.image_id)
+        )
         with self.read() as db:
-            states = {
-                row[0]: row[1] for row in db.execute(select(_VERDICTS.c.id, _VERDICTS.c.state))
-            }
-            wanted = set(states)
-            if hashes is not None:
-                wanted = set()
-                for chunk in chunks(hashes):
-                    query = select(_DECIDED.c.verdict_id).where(_DECIDED.c.content_hash.in_(chunk))
-                    wanted |= set(db.scalars(query.distinct()))
-            members: dict[int, list[tuple[int, bytes]]] = {key: [] for key in sorted(wanted)}
-            for row in db.execute(select(_DECIDED).order_by(_DECIDED.c.verdict_id)):
-                if row[0] in members:
-                    members[row[0]].append((row[1], bytes(row[2])))
-        return [VerdictRecord(key, states[key], tuple(of)) for key, of in members.items()]
+            states = db.execute(select(_VERDICTS.c.id, _VERDICTS.c.state)).all()
+            found: dict[int, list[tuple[int, bytes, bool]]] = {key: [] for key, _ in states}
+            for verdict_id, image_id, digest, is_there in db.execute(members):
+                found[verdict_id].append((image_id, bytes(digest), bool(is_there)))
+        return [VerdictRecord(key, state, tuple(found[key])) for key, state in sorted(states)]
 
     def follow_verdicts(self, after: int) -> int:
         """Let groups follow the verdicts that came after one.
