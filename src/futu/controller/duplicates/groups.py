@@ -74,15 +74,16 @@ def components(pairs: Pairs) -> list[Ids]:
     return np.split(ids[order], borders) if len(ids) else []
 
 
-def stars(
-    order: Sequence[int], near: Callable[[int, Sequence[int]], Cosines], threshold: float
-) -> Iterator[list[tuple[int, float]]]:
+Near = Callable[[int, Sequence[int]], tuple[Cosines, npt.NDArray[np.bool_]]]
+"""A thing and others -> the cosine of each to it, and whether each is near enough."""
+
+
+def stars(order: Sequence[int], near: Near) -> Iterator[list[tuple[int, float]]]:
     """Part things into groups around keepers.
 
     Args:
         order: things in the order in which they are to be kept.
-        near: a thing and others -> the cosine of each to it.
-        threshold: cosine that a member has to its keeper at least.
+        near: which are near enough to one.
 
     Yields:
         The keeper with 1.0, then the members with their cosines, in the order given. A thing that
@@ -91,8 +92,10 @@ def stars(
     left = list(order)
     while left:
         keeper, rest = left[0], left[1:]
-        cosines = near(keeper, rest) if rest else np.empty(0, np.float32)
-        inside = cosines >= threshold
+        if not rest:
+            yield [(keeper, 1.0)]
+            return
+        cosines, inside = near(keeper, rest)
         yield [(keeper, 1.0), *((t, float(c)) for t, c, i in zip(rest, cosines, inside) if i)]
         left = [thing for thing, is_in in zip(rest, inside) if not is_in]
 
