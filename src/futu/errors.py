@@ -10,6 +10,7 @@
     |   |-- UnknownImageError      404 unknown_image
     |   `-- MissingFileError       404 missing_file
     |-- NotIndexedError            409 not_indexed
+    |-- BusyError                  409 busy
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
     |   |-- UnsupportedImageError  415 not_an_image
@@ -120,6 +121,13 @@ class NotIndexedError(FutuError):
 
     status = 409
     code = "not_indexed"
+
+
+class BusyError(FutuError):
+    """Something else is at it; wait for that, or end it."""
+
+    status = 409
+    code = "busy"
 
 
 class ImageError(FutuError):

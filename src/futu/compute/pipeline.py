@@ -106,7 +106,7 @@ class Loader:
         with self._decoded(item, None, result, watch) as (frames, pixels):
             if frames == 1:
                 digest = hashlib.sha256(repr(pixels.shape).encode())
-                digest.update(pixels)
+                digest.update(pixels.data)
                 result.pixel_hash = digest.digest()
 
     @contextlib.contextmanager

@@ -73,10 +73,11 @@ class Index(ABC):
     def search_many(
         self, queries: Floats, k: int, allowed: Ids | None = None
     ) -> tuple[Ids, npt.NDArray[np.float32]]:
-        """The nearest neighbours of many vectors, in less time than by one search for each.
+        """The nearest neighbours of many vectors that the index has, to find their copies.
 
-        Similarities are the index's own, so they may be a little off; compare the vectors where
-        that matters.
+        In less time than by one search for each, and less thorough: copies are found, neighbours
+        that are far off may be left out. Similarities are the index's own, so they may be a little
+        off; compare the vectors where that matters.
 
         Args:
             queries: shape (n, dimension), unit length. Searches and changes by others wait for at

@@ -36,7 +36,8 @@ class Pairs:
     def ids(self) -> Ids:
         """All that are in a pair, ascending."""
         ids = np.sort(np.concatenate([self.left, self.right]), kind="stable")
-        return ids[np.diff(ids, prepend=-1) != 0]
+        first = np.diff(ids, prepend=-1) != 0
+        return np.asarray(ids[first])
 
     @classmethod
     def join(cls, pieces: Sequence[Pairs]) -> Pairs:

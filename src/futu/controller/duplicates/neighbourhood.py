@@ -180,9 +180,7 @@ class Neighbourhood:
         return cosines, pictures
 
 
-def _pieces(
-    ids: Ids, fetch: Fetch
-) -> Iterator[tuple[Positions, npt.NDArray[np.floating]]]:
+def _pieces(ids: Ids, fetch: Fetch) -> Iterator[tuple[Positions, npt.NDArray[np.floating]]]:
     """Positions and vectors, some at a time."""
     for start in range(0, len(ids), _AT_ONCE):
         for found, vectors in fetch(ids[start : start + _AT_ONCE].tolist()):
