@@ -113,7 +113,7 @@ def _open(place: str, name: str, own: str, disk: Disk) -> str:
         explain(place)
         disk.make_folder(os.path.join(place, name), 0o700)
     except OSError as error:
-        if error.errno not in _CLOSED or place == own:
+        if error.errno not in CLOSED or place == own:
             raise
         return _open(own, name, own, disk)
     return place
