@@ -194,6 +194,15 @@ class Client:
         """POST /api/jobs/clear_stale_locks; how many there were."""
         return int(self._call("POST", "/api/jobs/clear_stale_locks")["cleared"])
 
+    def index_info(self) -> list[dict[str, Any]]:
+        """GET /api/index: each question's index."""
+        found: list[dict[str, Any]] = self._call("GET", "/api/index")["indexes"]
+        return found
+
+    def index_tune(self, recall: float, question: str = "similar") -> None:
+        """POST /api/index/tune: build the index anew, tuned to a recall@10; goes on meanwhile."""
+        self._call("POST", "/api/index/tune", json={"recall": recall, "question": question})
+
     def progress(self, name: str) -> Progress:
         """GET /api/build_index/progress/<dataset>."""
         path = f"/api/build_index/progress/{quote(name, safe='')}"

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from futu.errors import IndexDamagedError
 from futu.index.base import Floats, Ids, Index
-from futu.index.faiss_index import FaissIndex, manifest_path
-from futu.index.live import LiveIndex
+from futu.index.faiss_index import FaissIndex
 from futu.index.milvus_index import MilvusIndex
 from futu.index.milvus_server import MilvusServer, collection_name
+from futu.index.policy import HNSW_FLOAT16, HNSW_SQ8, Plan
 
 DIMENSION = 32
-MAKERS: dict[str, Callable[[], Index]] = {"faiss-flat": lambda: FaissIndex(DIMENSION)}
+ids_strategy = st.lists(st.integers(0, 298), min_size=1, max_size=40)
+
+
+class Remembering(FaissIndex):
+    """Is its own source of vectors, in place of a catalogue."""
+
+    def __init__(self, kind: str) -> None:
+        training = unit_vectors(200, 3).astype(np.float32)
+        super().__init__(DIMENSION, Plan(kind, "for a test"), training)
+        self.vectors: dict[int, Floats] = {}
+        self.source = self.fetch
+
+    def add(self, ids: Ids, vectors: Floats) -> None:
+        self.vectors.update(zip(ids.tolist(), vectors))
+        super().add(ids, vectors)
+
+    def fetch(self, ids: Sequence[int]) -> Iterator[tuple[Ids, Floats]]:
+        known = [i for i in ids if i in self.vectors]
+        yield np.array(known, np.int64), np.array([self.vectors[i] for i in known], np.float16)
+
+
+MAKERS: dict[str, Callable[[], Index]] = {
+    "faiss-flat": lambda: FaissIndex(DIMENSION),
+    "faiss-hnsw-float16": lambda: Remembering(HNSW_FLOAT16),
+    "faiss-hnsw-sq8": lambda: Remembering(HNSW_SQ8),
+}
 
 
 @pytest.fixture(params=[*sorted(MAKERS), "milvus-lite"])
@@ -80,76 +105,47 @@ def test_removed_ids_are_not_found(index: Index) -> None:
     assert sorted(found.tolist()) == [i for i in range(50) if i not in (7, 8)]
 
 
+def test_removed_ids_come_back_when_added_again(index: Index) -> None:
+    vectors, ids = unit_vectors(50), np.arange(50, dtype=np.int64)
+    index.add(ids, vectors)
+    index.remove(ids[10:20])
+    assert (len(index), index.ids().tolist()) == (40, [*range(10), *range(20, 50)])
+    index.add(ids, vectors)
+    assert (len(index), index.ids().tolist()) == (50, list(range(50)))
+    query = vectors[15].astype(np.float32)
+    assert index.search(query, 10)[0].tolist() == oracle(vectors, ids, query, 10)
+
+
+def test_difference_names_what_is_too_much_and_what_is_lacking(index: Index) -> None:
+    index.add(np.arange(10, dtype=np.int64), unit_vectors(10))
+    extra, lacking = index.difference(np.array([0, 1, 2, 3, 4, 70, 80], np.int64))
+    assert (extra.tolist(), lacking.tolist()) == ([5, 6, 7, 8, 9], [70, 80])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "search"]), ids_strategy), max_size=12))
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("kind", sorted(MAKERS))
+def test_any_sequence_of_changes_gives_what_the_oracle_has(
+    kind: str, steps: list[tuple[str, list[int]]]
+) -> None:
+    index, vectors, there = MAKERS[kind](), unit_vectors(300, 4), set[int]()
+    for what, numbers in steps:
+        ids = np.array(numbers, np.int64)
+        if what == "add":
+            index.add(ids, vectors[ids])
+            there |= set(numbers)
+        elif what == "remove":
+            index.remove(ids)
+            there -= set(numbers)
+        else:
+            allowed = np.unique(ids)
+            among = np.array(sorted(there & set(numbers)), np.int64)
+            query = vectors[299].astype(np.float32)
+            found, _ = index.search(query, 7, allowed)
+            assert found.tolist() == oracle(vectors[among], among, query, 7)
+    assert index.ids().tolist() == sorted(there)
+
+
 def test_empty_index_finds_nothing(index: Index) -> None:
     found, similarities = index.search(unit_vectors(1)[0].astype(np.float32), 10)
     assert (len(found), len(similarities)) == (0, 0)
-
-
-def test_saved_index_loads_equal(tmp_path: Path) -> None:
-    index = FaissIndex(DIMENSION)
-    vectors, ids = unit_vectors(100), np.arange(5, 105, dtype=np.int64)
-    index.add(ids, vectors)
-    index.save(tmp_path / "a.faiss", "me", "model")
-    loaded = FaissIndex.load(tmp_path / "a.faiss", "me", "model", DIMENSION)
-    query = unit_vectors(1, 9)[0].astype(np.float32)
-    assert loaded.search(query, 10)[0].tolist() == index.search(query, 10)[0].tolist()
-    loaded.add(np.array([500], np.int64), unit_vectors(1, 3))
-    assert loaded.ids().tolist() == [*range(5, 105), 500]
-
-
-def damage_cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-10])
-
-
-def damage_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def damage_gone(path: Path) -> None:
-    path.unlink()
-
-
-def damage_manifest(path: Path) -> None:
-    manifest_path(path).write_text("{")
-
-
-def damage_older(path: Path) -> None:
-    newer = path.read_bytes()
-    FaissIndex(DIMENSION).save(path, "me", "model")
-    path.write_bytes(newer)
-
-
-@pytest.mark.parametrize(
-    "damage", [damage_cut, damage_bit, damage_gone, damage_manifest, damage_older]
-)
-def test_damaged_file_is_refused_and_the_index_made_again(
-    tmp_path: Path, damage: Callable[[Path], None]
-) -> None:
-    path = tmp_path / "a.faiss"
-    index = FaissIndex(DIMENSION)
-    vectors, ids = unit_vectors(20), np.arange(20, dtype=np.int64)
-    index.add(ids, vectors)
-    index.save(path, "me", "model")
-    damage(path)
-    with pytest.raises(IndexDamagedError, match=r"a\.faiss"):
-        FaissIndex.load(path, "me", "model", DIMENSION)
-
-    def fetch(wanted: Sequence[int]) -> Iterator[tuple[Ids, Floats]]:
-        yield ids[list(wanted)], vectors[list(wanted)]
-
-    live = LiveIndex(path, "me", "model", DIMENSION)
-    live.load()
-    live.level(ids, fetch)
-    live.save()
-    assert FaissIndex.load(path, "me", "model", DIMENSION).ids().tolist() == ids.tolist()
-
-
-@pytest.mark.parametrize(("identity", "model"), [("other", "model"), ("me", "other")])
-def test_index_of_another_catalogue_or_model_is_refused(
-    tmp_path: Path, identity: str, model: str
-) -> None:
-    FaissIndex(DIMENSION).save(tmp_path / "a.faiss", "me", "model")
-    with pytest.raises(IndexDamagedError, match="another catalogue or model"):
-        FaissIndex.load(tmp_path / "a.faiss", identity, model, DIMENSION)

@@ -190,11 +190,11 @@ class Site:
         write = catalogue.write
         self.writes_left = writes
 
-        def dying() -> AbstractContextManager[Connection]:
+        def dying(**how: bool) -> AbstractContextManager[Connection]:
             self.writes_left -= 1
             if self.writes_left < 0:
                 raise KilledError
-            return write()
+            return write(**how)
 
         catalogue.write = dying  # type: ignore[method-assign,assignment]
 

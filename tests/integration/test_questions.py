@@ -331,8 +331,8 @@ def test_indexes_are_read_and_brought_level_each_by_itself(site: Site) -> None:
     site.rest()
     site.controller.stop()
     folder = site.settings.data_dir / "index"
-    assert sorted(p.name for p in folder.glob("*.faiss")) == sorted(
-        f"{model_id}.faiss" for model_id in (SIMILAR_ID, COPY_ID)
+    assert sorted(p.name for p in folder.glob("*.json")) == sorted(
+        f"{model_id}.faiss.json" for model_id in (SIMILAR_ID, COPY_ID)
     )
     (folder / f"{COPY_ID}.faiss").write_bytes(b"damaged")
     site.controller = type(site.controller)(site.settings)

@@ -45,7 +45,7 @@ class BuildQueries(Session):
         """
         interrupted = (Build.dataset_id == dataset_id) & (Build.state == BUILDING)
         started_at = now()
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(
                 update(Build)
                 .where(interrupted)
@@ -70,7 +70,7 @@ class BuildQueries(Session):
         facts = asdict(build)
         del facts["id"], facts["dataset_id"], facts["model_id"], facts["started_at"]
         this = (Build.id == build.id) & (Build.state == BUILDING)
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(update(Build).where(this).values(**facts))
 
     def retry_failed(self, dataset_id: int) -> int:

@@ -40,7 +40,7 @@ class DatasetQueries(Session):
             InvalidRequestError: the name or the folder belongs to another dataset.
         """
         try:
-            with self.write() as db:
+            with self.write(searchable=False) as db:
                 db.execute(
                     insert(Dataset).values(
                         name=name, folder=folder, questions=tuple(questions), created_at=now()
@@ -117,9 +117,14 @@ class DatasetQueries(Session):
     def set_questions(self, dataset_id: int, questions: Sequence[str]) -> bool:
         """Let a dataset answer these questions from now on; False when it does already."""
         this = (Dataset.id == dataset_id) & (Dataset.questions != tuple(questions))
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
+
+    def set_reference(self, dataset_id: int, *, reference: bool) -> None:
+        """Let the files of a dataset be kept whatever they are copies of, or not."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
 
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
@@ -146,4 +151,11 @@ class DatasetQueries(Session):
 
 
 def _datasets() -> Any:
-    return select(Dataset.id, Dataset.name, Dataset.folder, Dataset.description, Dataset.questions)
+    return select(
+        Dataset.id,
+        Dataset.name,
+        Dataset.folder,
+        Dataset.description,
+        Dataset.questions,
+        Dataset.reference,
+    )

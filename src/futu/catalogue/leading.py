@@ -21,7 +21,7 @@ class LeadQueries(Session):
         Args:
             most_s: see ``Term``.
         """
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             return Term(count_up(db, self.insert_or(Fact), LEADING_TERM), most_s)
 
     def leads(self, term: Term) -> bool:
@@ -32,7 +32,7 @@ class LeadQueries(Session):
 
     def agree(self, name: str, value: str) -> str:
         """What all controllers have as a fact: the first one's value."""
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(self.insert_or(Fact).values(name=name, value=value).on_conflict_do_nothing())
             return str(db.scalar(select(Fact.value).where(Fact.name == name)))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     ForeignKey,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -113,7 +115,10 @@ class Fact(Base):
 
 
 class Dataset(Base):
-    """A folder of pictures. ``questions`` are those that its images get vectors for."""
+    """A folder of pictures. ``questions`` are those that its images get vectors for.
+
+    ``reference``: whether its files are kept whatever they are copies of.
+    """
 
     __tablename__ = "datasets"
 
@@ -122,6 +127,7 @@ class Dataset(Base):
     folder: Mapped[str] = mapped_column(FilePath, unique=True)
     description: Mapped[str] = mapped_column(Text, default="")
     questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
+    reference: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 

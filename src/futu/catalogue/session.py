@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     cast,
     select,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -34,6 +35,13 @@ from futu.errors import CatalogueUnavailableError, NotLeadingError
 
 # The most parameters one statement may have is 32,766 in SQLite and 65,535 in PostgreSQL.
 _CHUNK = 1000
+
+_VERSION = "version"
+_COUNT_UP = (
+    update(Fact)
+    .where(Fact.name == _VERSION)
+    .values(value=cast(cast(Fact.value, BigInteger) + 1, Text))
+)
 
 _T = TypeVar("_T")
 
@@ -140,8 +148,11 @@ class Session:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, searchable: bool = True) -> Iterator[Connection]:
         """A transaction, alone among writers; committed at the end of the block.
+
+        Args:
+            searchable: whether it may change which images are searchable; ``version`` counts these.
 
         Raises:
             CatalogueUnavailableError: the database does not answer, or has no room.
@@ -155,6 +166,8 @@ class Session:
             if self._term is not None:
                 self._term.check(connection)
             yield connection
+            if searchable:
+                connection.execute(_COUNT_UP)
             if self.shared:
                 count_up(connection, self.insert_or(Fact), CHANGES)
         self.changed()
@@ -203,13 +216,19 @@ class Session:
             return postgresql.insert(table)
         return sqlite.insert(table)
 
+    def version(self) -> int:
+        """Counts the transactions that may have changed which images are searchable.
+
+        It is kept in the catalogue: what was derived from it may be compared after a restart.
+        """
+        with self.read() as db:
+            return int(db.scalar(select(Fact.value).where(Fact.name == _VERSION)) or 0)
+
     def _identity(self) -> str:
-        with self.write() as db:
-            db.execute(
-                self.insert_or(Fact)
-                .values(name="identity", value=uuid.uuid4().hex)
-                .on_conflict_do_nothing()
-            )
+        facts = ({"name": "identity", "value": uuid.uuid4().hex}, {"name": _VERSION, "value": "0"})
+        with self.write(searchable=False) as db:
+            for fact in facts:
+                db.execute(self.insert_or(Fact).values(**fact).on_conflict_do_nothing())
             return str(db.scalar(select(Fact.value).where(Fact.name == "identity")))
 
     def ping(self) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
 from futu.catalogue.datasets import DatasetQueries
+from futu.catalogue.duplicates import DuplicateQueries
 from futu.catalogue.leading import LeadQueries
 from futu.catalogue.listing import ListQueries
 from futu.catalogue.records import (
@@ -37,6 +38,7 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.verdicts import VerdictQueries
 
 _IMAGES = cast(Table, Image.__table__)
 _VECTORS = cast(Table, Vector.__table__)
@@ -44,7 +46,15 @@ _SCANNED = [field.name for field in fields(ScannedFile)]
 _scanned = operator.attrgetter(*_SCANNED)
 
 
-class Catalogue(DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries):
+class Catalogue(
+    DatasetQueries,
+    BuildQueries,
+    SearchQueries,
+    ListQueries,
+    LeadQueries,
+    DuplicateQueries,
+    VerdictQueries,
+):
     """The source of truth. See ``Session`` for how it is opened."""
 
     # --- scanning --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, keeping, models, search, status
+from futu.cli import builds, index, keeping, models, search, status
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -64,6 +64,8 @@ for _command in (
     status.datasets,
     status.status,
     models.models,
+    index.index_info,
+    index.index_tune,
     keeping.export,
     keeping.import_,
     keeping.backup,

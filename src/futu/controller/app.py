@@ -9,7 +9,17 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from futu.controller import access
-from futu.controller.routes import builds, compute, datasets, files, jobs, page, search, status
+from futu.controller.routes import (
+    builds,
+    compute,
+    datasets,
+    files,
+    index,
+    jobs,
+    page,
+    search,
+    status,
+)
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError
 
@@ -40,7 +50,7 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, jobs, page, search, status):
+    for module in (builds, compute, datasets, files, index, jobs, page, search, status):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

@@ -70,7 +70,7 @@ class Collector:
                 if finished:
                     self._collect(finished)
                 if time.monotonic() >= save_at:
-                    self._indexes.save()
+                    self._indexes.save_soon()
                     save_at = time.monotonic() + _SAVE_EVERY_S
             except RedisUnavailableError as error:
                 outage.began(error)

@@ -107,8 +107,12 @@ class Ingest(Builds):
                 log.warning("jobs of the cancelled build of %s stay: %s", name, error)
             raise
         with self.index_lock:
-            self._indexes.level(self._catalogue.searchable_vector_ids, self._catalogue.vectors)
-        self._indexes.save()
+            self._indexes.level(
+                self._catalogue.searchable_vector_ids,
+                self._catalogue.vectors,
+                self._catalogue.version,
+            )
+        self._indexes.save_soon()
         self._tried[build.dataset.id] = set(build.models) - build.given_up
         return self._shortage(build)
 

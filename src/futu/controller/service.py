@@ -129,7 +129,9 @@ class Controller:
         if term is not None:
             self.ingest, self.collector = self._tasks(self.catalogue.under(term))
         with self._index_lock:
-            self.indexes.level(self.catalogue.searchable_vector_ids, self.catalogue.vectors)
+            self.indexes.level(
+                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+            )
         self.discover()
         self.collector.start()
         self.ingest.resume()
@@ -171,6 +173,7 @@ class Controller:
         self.relay.stop()
         self.ingest.stop()
         self.collector.stop()
+        self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:
             self._index_server.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +20,20 @@ class Manifest:
 
     Attributes:
         identity: of the catalogue it was derived from.
+        version: of the catalogue when the index was last level with it; -1: never.
         count: number of vectors.
-        sha256: of the index file, hex.
+        parameters: those that the kind has, and why it was chosen.
+        checksum: of the index file.
     """
 
     identity: str
+    version: int
     model_id: str
     dimension: int
     count: int
     kind: str
-    sha256: str
+    parameters: dict[str, Any]
+    checksum: str
 
 
 class Index(ABC):
@@ -58,7 +63,8 @@ class Index(ABC):
         Args:
             query: shape (dimension,), unit length.
             k: how many at most.
-            allowed: only these ids, ascending; None for all.
+            allowed: only these ids, ascending; None for all. What is worked out from it may be
+                kept as long as the array lives, so it is not to be changed afterwards.
 
         Returns:
             ids and cosine similarities, best first, at most k.
@@ -69,5 +75,31 @@ class Index(ABC):
         """All ids, ascending."""
 
     @abstractmethod
-    def save(self, path: Path, identity: str, model_id: str) -> None:
-        """Write index and manifest so that a crash leaves the old or the new, never a mixture."""
+    def save(self, path: Path, identity: str, model_id: str, version: int = -1) -> None:
+        """Write index and manifest so that a crash leaves the old or the new, never a mixture.
+
+        Searches and changes go on meanwhile.
+
+        Raises:
+            OSError: it cannot be written, a full disk for one; what was there stays.
+        """
+
+    def difference(self, wanted: Ids) -> tuple[Ids, Ids]:
+        """What is here and not wanted, and what is wanted and not here.
+
+        Args:
+            wanted: ids, ascending.
+        """
+        present = self.ids()
+        return (
+            np.setdiff1d(present, wanted, assume_unique=True),
+            np.setdiff1d(wanted, present, assume_unique=True),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """What the kind is tuned by, for people to read; JSON-serialisable."""
+        return {}
+
+    def memory_bytes(self) -> int:
+        """Memory of this process that the index takes, bytes."""
+        return 0

@@ -1,12 +1,12 @@
-"""FAISS, exact: a flat index of float16 vectors under inner product."""
+"""FAISS: all vectors compared, or a graph that leads to the nearest ones (HNSW)."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import math
 import threading
-from dataclasses import asdict
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,134 +14,275 @@ import faiss as _faiss
 import numpy as np
 import numpy.typing as npt
 
-from futu.errors import IndexDamagedError
-from futu.index.base import Floats, Ids, Index, Manifest
+from futu.index import faiss_file
+from futu.index.base import Floats, Ids, Index
+from futu.index.gate import Gate
+from futu.index.policy import FLAT, HNSW_SQ8, RECALL, Plan
+from futu.index.rows import Rows
 
 # The package's own type hints lack much of what its SWIG layer has.
 faiss: Any = _faiss
-_KIND = "flat-float16"
+
+Found = tuple[Ids, npt.NDArray[np.float32]]
+
+LINKS = 24
+"""Of a vector in the graph; twice as many in its lowest layer."""
+_WIDTH_BUILDING = 100
+_CHUNK = 32
+_CHUNK_FLAT = 2048
+_STEPS = 40
+"""What a candidate of the graph costs, in comparisons of a scan; it reads from all over memory."""
+_PASSED = 30
+"""How many vectors a scan passes over in the time of one comparison."""
+_NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-def manifest_path(path: Path) -> Path:
-    """Where the manifest of an index file is."""
-    return path.with_suffix(path.suffix + ".json")
+@dataclass(frozen=True)
+class Tuning:
+    """What an index searches with, and what was measured when that was chosen.
+
+    Attributes:
+        width: candidates that the graph keeps in view (efSearch) for k = 10.
+        width_100: the same for k = 100; between and beyond it goes by a power of k.
+        depth: candidates compared again, for each neighbour asked for.
+        recall: recall@10 measured, against the exact answer.
+        wanted: recall@10 to be held.
+        vectors: how many there were.
+    """
+
+    width: int = 64
+    width_100: int = 256
+    depth: float = 2.0
+    recall: float = 1.0
+    wanted: float = RECALL
+    vectors: int = 0
+
+
+@dataclass
+class _Scope:
+    """What was worked out from an array of allowed ids; ``count`` of them are in the index."""
+
+    allowed: weakref.ref[Ids] | None
+    changes: int
+    selector: Any
+    count: int
 
 
 class FaissIndex(Index):
-    """Exact search; 2 bytes a dimension. Vectors are stored as the catalogue has them, float16."""
+    """Inner product of float16 or, above a size, of one byte a dimension.
 
-    kind = _KIND
+    The latter finds candidates only; they are compared again by the vectors that ``source``
+    gives, so cosines are those of float16 in any case.
 
-    def __init__(self, dimension: int) -> None:
+    Args:
+        dimension: of the vectors.
+        plan: how it is made; None: all are compared.
+        training: vectors that show the range of each dimension, (n, dimension) float32; for
+            one byte a dimension.
+
+    Attributes:
+        source: gives the float16 vectors of ids.
+        tuning: see ``Tuning``; replaced as a whole.
+        exact: compare all, whatever was tuned.
+        threads: that adding may use.
+    """
+
+    def __init__(
+        self, dimension: int, plan: Plan | None = None, training: Floats | None = None
+    ) -> None:
+        plan = plan or Plan(FLAT, "there are few vectors: all are compared")
+        self.kind = plan.kind
+        self.reason = plan.reason
         self.dimension = dimension
-        self._lock = threading.Lock()
-        flat = faiss.IndexScalarQuantizer(
-            dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        self._index: Any = faiss.IndexIDMap2(flat)
-        self._known: set[int] = set()
+        self.source: Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]] | None = None
+        self.tuning = Tuning()
+        self.exact = False
+        self.threads = 1
+        self.rows = Rows()
+        self.changing = threading.Lock()
+        self.gate = Gate()
+        self._scopes: list[_Scope] = []
+        self.faiss = _empty(dimension, plan.kind, training)
+        self.trained = faiss.serialize_index(self.faiss).tobytes()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return self.rows.count
+
+    @property
+    def store(self) -> Any:
+        """FAISS's index that holds the vectors."""
+        return self.faiss if self.kind == FLAT else faiss.downcast_index(self.faiss.storage)
+
+    # --- changes -----------------------------------------------------------------------------
 
     def add(self, ids: Ids, vectors: Floats) -> None:
         """See ``Index.add``."""
-        with self._lock:
-            seen: set[int] = set()
-            rows = []
-            for row, key in enumerate(ids.tolist()):
-                if key not in self._known and key not in seen:
-                    seen.add(key)
-                    rows.append(row)
-            if rows:
-                self._index.add_with_ids(
-                    np.ascontiguousarray(vectors[rows], np.float32),
-                    np.ascontiguousarray(ids[rows], np.int64),
-                )
-                self._known |= seen
+        with self.changing:
+            ids = np.ascontiguousarray(ids, np.int64)
+            _, first = np.unique(ids, return_index=True)
+            rows = self.rows.row_of(ids[first])
+            # One that was removed has its row still, and a vector never changes under its id.
+            back = rows[(rows >= 0) & ~self.rows.has(ids[first])]
+            if len(back):
+                with self.gate.change():
+                    self.rows.set_alive(back, alive=True)
+            new = first[rows < 0]
+            chunk = _CHUNK_FLAT if self.kind == FLAT or self.threads > 1 else _CHUNK
+            for start in range(0, len(new), chunk):
+                some = new[start : start + chunk]
+                floats = np.ascontiguousarray(vectors[some], np.float32)
+                faiss.omp_set_num_threads(self.threads)
+                with self.gate.change():
+                    self.faiss.add(floats)
+                    self.rows.append(ids[some])
 
     def remove(self, ids: Ids) -> None:
-        """See ``Index.remove``."""
-        with self._lock:
-            there = [key for key in ids.tolist() if key in self._known]
-            if there:
-                self._index.remove_ids(np.array(there, np.int64))
-                self._known.difference_update(there)
-
-    def search(
-        self, query: Floats, k: int, allowed: Ids | None = None
-    ) -> tuple[Ids, npt.NDArray[np.float32]]:
-        """See ``Index.search``."""
-        parameters = None
-        if allowed is not None:
-            if len(allowed) == 0:
-                return np.empty(0, np.int64), np.empty(0, np.float32)
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(allowed))
-        with self._lock:
-            k = min(k, len(self._known))
-            if k == 0:
-                return np.empty(0, np.int64), np.empty(0, np.float32)
-            row = np.ascontiguousarray(query[None], np.float32)
-            similarities, ids = self._index.search(row, k, params=parameters)
-        found = ids[0] >= 0
-        return ids[0][found], similarities[0][found]
+        """See ``Index.remove``. The rows stay until the index is built anew."""
+        with self.changing:
+            gone = np.unique(ids[self.rows.has(ids)])
+            if len(gone):
+                with self.gate.change():
+                    self.rows.set_alive(self.rows.row_of(gone), alive=False)
 
     def ids(self) -> Ids:
         """See ``Index.ids``."""
-        with self._lock:
-            return np.sort(np.fromiter(self._known, np.int64, len(self._known)))
+        with self.changing:
+            return self.rows.ids()
 
-    def save(self, path: Path, identity: str, model_id: str) -> None:
-        """See ``Index.save``. The manifest is written last and holds the file's SHA-256."""
-        with self._lock:
-            data = faiss.serialize_index(self._index).tobytes()
-            count = len(self._known)
-        manifest = Manifest(
-            identity, model_id, self.dimension, count, _KIND, hashlib.sha256(data).hexdigest()
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
-        _replace(manifest_path(path), json.dumps(asdict(manifest), indent=1).encode())
+    # --- searches ----------------------------------------------------------------------------
+
+    def search(self, query: Floats, k: int, allowed: Ids | None = None) -> Found:
+        """See ``Index.search``."""
+        return self.search_as(self.tuning, query, k, allowed)
+
+    def search_as(self, tuning: Tuning, query: Floats, k: int, allowed: Ids | None = None) -> Found:
+        """As ``search``, tuned otherwise."""
+        again = self.kind == HNSW_SQ8 and self.source is not None
+        asked = math.ceil(k * tuning.depth) if again else k
+        found = self._candidates(query, asked, _width(tuning, k), allowed)
+        return self._again(query, k, found[0]) if again else found
+
+    def search_exactly(self, query: Floats, k: int) -> Found:
+        """All vectors compared, and many candidates again, however the index is tuned."""
+        if self.kind == HNSW_SQ8 and self.source is not None:
+            return self._again(query, k, self.scan(query, max(4 * k, k + 50)))
+        return self._candidates(query, k, None, None)
+
+    def scan(self, query: Floats, k: int) -> Ids:
+        """The nearest by what is in memory, all vectors compared."""
+        return self._candidates(query, k, None, None)[0]
+
+    def _candidates(self, query: Floats, k: int, width: int | None, allowed: Ids | None) -> Found:
+        # Many search at once; threads that wait for one another spin and cost more than they help.
+        faiss.omp_set_num_threads(1)
+        row = np.ascontiguousarray(query[None], np.float32)
+        with self.gate.search():
+            scope = self._scope(allowed)
+            k = min(k, scope.count)
+            if k == 0:
+                return _NOTHING
+            rows = np.empty(0, np.int64)
+            if width is not None and not self.exact and self.kind != FLAT:
+                # What is allowed is as far apart as it is rare.
+                width = math.ceil(max(width, k) * self.rows.used / scope.count)
+                if _STEPS * width < scope.count + self.rows.used // _PASSED:
+                    parameters = faiss.SearchParametersHNSW(efSearch=width, sel=scope.selector)
+                    similarities, found = self.faiss.search(row, k, params=parameters)
+                    rows = found[0][found[0] >= 0]
+            if len(rows) < k:
+                parameters = faiss.SearchParameters(sel=scope.selector)
+                similarities, found = self.store.search(row, k, params=parameters)
+                rows = found[0][found[0] >= 0]
+            return self.rows.ids_of(rows), similarities[0][: len(rows)]
+
+    def _again(self, query: Floats, k: int, candidates: Ids) -> Found:
+        """The best of the candidates by their float16 vectors."""
+        assert self.source is not None  # noqa: S101 - the caller has looked
+        pieces = list(self.source(candidates.tolist())) if len(candidates) else []
+        if not pieces:
+            return _NOTHING
+        ids = np.concatenate([piece[0] for piece in pieces])
+        vectors = np.concatenate([piece[1] for piece in pieces])
+        similarities = vectors.astype(np.float32) @ np.asarray(query, np.float32)
+        best = np.lexsort((ids, -similarities))[:k]
+        return ids[best], similarities[best]
+
+    def _scope(self, allowed: Ids | None) -> _Scope:
+        rows = self.rows
+        if allowed is None and not rows.dead:
+            return _Scope(None, rows.changes, None, rows.count)
+        for scope in self._scopes:
+            known = None if scope.allowed is None else scope.allowed()
+            if known is allowed and scope.changes == rows.changes:
+                return scope
+        mask = rows.mask(allowed)
+        count = int(np.count_nonzero(mask))
+        selector = None
+        if count < rows.used:
+            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        reference = None if allowed is None else weakref.ref(allowed)
+        made = _Scope(reference, rows.changes, selector, count)
+        kept = [scope for scope in self._scopes if scope.changes == rows.changes]
+        self._scopes = [made, *kept[:7]]
+        return made
+
+    # --- description and file ----------------------------------------------------------------
+
+    def parameters(self) -> dict[str, Any]:
+        """See ``Index.parameters``."""
+        facts: dict[str, Any] = {"reason": self.reason}
+        if self.kind != FLAT:
+            facts |= {"links": LINKS, **asdict(self.tuning)}
+        return facts
+
+    def memory_bytes(self) -> int:
+        """See ``Index.memory_bytes``."""
+        with self.gate.search():
+            total = self.store.codes.size() + self.rows.memory_bytes() + len(self.trained)
+            if self.kind != FLAT:
+                graph = self.faiss.hnsw
+                total += 4 * graph.neighbors.size() + 8 * graph.offsets.size()
+                total += 4 * graph.levels.size()
+        return int(total)
+
+    def save(self, path: Path, identity: str, model_id: str, version: int = -1) -> None:
+        """See ``Index.save`` and ``faiss_file``."""
+        faiss_file.save(self, path, identity, model_id, version)
 
     @classmethod
-    def load(cls, path: Path, identity: str, model_id: str, dimension: int) -> FaissIndex:
-        """Read a saved index.
+    def load(
+        cls, path: Path, identity: str, model_id: str, dimension: int
+    ) -> tuple[FaissIndex, int]:
+        """Read a saved index; also the version of the catalogue that it was level with.
 
         Raises:
             IndexDamagedError: missing, cut short, altered, of another catalogue or model; the
                 message says which.
         """
-        try:
-            manifest = Manifest(**json.loads(manifest_path(path).read_bytes()))
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise IndexDamagedError(f"{path} or its manifest is missing.") from error
-        except (OSError, ValueError, TypeError) as error:
-            raise IndexDamagedError(f"The manifest of {path} is damaged ({error}).") from error
-        if (manifest.identity, manifest.model_id, manifest.dimension, manifest.kind) != (
-            identity,
-            model_id,
-            dimension,
-            _KIND,
-        ):
-            raise IndexDamagedError(f"{path} belongs to another catalogue or model.")
-        if hashlib.sha256(data).hexdigest() != manifest.sha256:
-            raise IndexDamagedError(f"{path} does not match the checksum in its manifest.")
-        try:
-            loaded = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-            ids = faiss.vector_to_array(loaded.id_map)
-        except (RuntimeError, AttributeError) as error:
-            raise IndexDamagedError(f"FAISS cannot read {path} ({error}).") from error
+        saved = faiss_file.load(path, identity, model_id, dimension)
+        facts = saved.manifest.parameters
         index = cls(dimension)
-        index._index = loaded
-        index._known = set(ids.tolist())
-        return index
+        index.kind, index.reason = saved.manifest.kind, str(facts.get("reason", ""))
+        index.faiss, index.trained, index.rows = saved.faiss, saved.trained, saved.rows
+        known = {name: facts[name] for name in asdict(index.tuning) if name in facts}
+        index.tuning = replace(index.tuning, **known)
+        return index, saved.manifest.version
 
 
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _width(tuning: Tuning, k: int) -> int:
+    low, high = tuning.width, max(tuning.width, tuning.width_100)
+    power = math.log10(high / low)
+    return max(k, math.ceil(low * math.pow(max(k, 10) / 10, power)))
+
+
+def _empty(dimension: int, kind: str, training: Floats | None) -> Any:
+    """An index without vectors, trained."""
+    metric, codes = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer
+    if kind == FLAT:
+        return faiss.IndexScalarQuantizer(dimension, codes.QT_fp16, metric)
+    coding = codes.QT_8bit if kind == HNSW_SQ8 else codes.QT_fp16
+    graph = faiss.IndexHNSWSQ(dimension, coding, LINKS, metric)
+    graph.hnsw.efConstruction = _WIDTH_BUILDING
+    examples = np.zeros((1, dimension), np.float32) if training is None else training
+    graph.train(np.ascontiguousarray(examples, np.float32))
+    return graph

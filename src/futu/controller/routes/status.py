@@ -69,8 +69,12 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
         facts["catalogue"] = {"status": "down", "error": error.message}
         facts["message"] = error.message
     found: list[dict[str, Any]] = facts["compute_servers"]
+    unsaved = [live.save_error for live in controller.indexes.values() if live.save_error]
+    if unsaved:
+        status = "degraded" if status == "healthy" else status
+        facts.setdefault("message", f"{unsaved[0]} Make room; it is tried again.")
     facts["index"] = {
-        "status": "ok",
+        "status": "not saved" if similar.save_error else "ok",
         "model_id": similar.model_id,
         "kind": similar.index.kind,
     }
@@ -83,6 +87,9 @@ def _health(controller: Controller) -> tuple[dict[str, Any], str]:
                 "model_id": live.model_id,
                 "kind": live.index.kind,
                 "vectors": len(live.index),
+                "recall": None if live.keeper.measured is None else live.keeper.measured.recall,
+                "exact": live.searched_exactly,
+                "doing": live.keeper.doing,
                 "compute_servers": sum(live.model_id in s["model_ids"] for s in found),
             }
             for question, live in controller.indexes.items()
