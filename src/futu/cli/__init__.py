@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, status
+from futu.cli import builds, index, keeping, models, search, status, trash
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -70,6 +70,7 @@ for _command in (
     keeping.import_,
     keeping.backup,
     keeping.restore,
+    trash.trash,
 ):
     cli.add_command(_command)
 

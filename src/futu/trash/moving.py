@@ -13,7 +13,7 @@ import os
 from futu.errors import FutuError, TrashError
 from futu.images.folder import display, hash_file
 from futu.trash.disk import NO_LINKS, Disk, Signature, same_file, signature
-from futu.trash.journal import Journal, Move, Story
+from futu.trash.journal import Head, Journal, Move, Story
 
 _PART = ".part"
 
@@ -24,17 +24,15 @@ class Carrier:
     Args:
         disk: how.
         journal: where steps are written down that only it can tell from other people's.
-        story: what it says so far.
-
-    Attributes:
-        operation: its id.
+        head: facts about the operation.
+        story: what the journal says so far.
     """
 
-    def __init__(self, disk: Disk, journal: Journal, story: Story) -> None:
+    def __init__(self, disk: Disk, journal: Journal, head: Head, story: Story) -> None:
         self._disk = disk
         self._journal = journal
         self._story = story
-        self.operation = os.path.basename(journal.folder)
+        self.head = head
 
     def away(self, move: Move, expected: Signature) -> None:
         """Into the trash.
@@ -161,7 +159,7 @@ class Carrier:
 
     def _parts(self, move: Move) -> tuple[str, str]:
         """Where copies are while they are made: on the way to the trash, and home."""
-        name = f".futu-{self.operation}-{move.n}{_PART}"
+        name = f".futu-{self.head.operation}-{move.n}{_PART}"
         return (
             os.path.join(os.path.dirname(move.target), _PART),
             os.path.join(os.path.dirname(move.source), name),

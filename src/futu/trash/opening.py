@@ -38,7 +38,13 @@ class Leaving:
     of: int | None = None
 
 
+def new_id() -> str:
+    """The id of an operation; ids ascend with time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
 def open_operation(
+    name: str,
     leaving: Sequence[Leaving],
     catalogue: str,
     places: Places,
@@ -48,6 +54,7 @@ def open_operation(
     """Make an operation's folders and write down what will be moved.
 
     Args:
+        name: the operation's id.
         leaving: which files; not empty.
         catalogue: its identity.
         places: where trash folders are.
@@ -58,7 +65,6 @@ def open_operation(
         OSError: no trash can be written.
     """
     now = datetime.now(UTC)
-    name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     of_place: dict[str, str] = {}
     of_folder: dict[str, str] = {}
     moves, size = [], 0

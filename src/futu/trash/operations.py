@@ -20,12 +20,13 @@ from futu.trash.journal import (
     ROLLED_BACK,
     UNDOING,
     UNDONE,
+    Head,
     Journal,
     Move,
     Story,
 )
 from futu.trash.moving import Carrier
-from futu.trash.opening import CLOSED, Leaving, open_operation
+from futu.trash.opening import CLOSED, Leaving, new_id, open_operation
 from futu.trash.shelf import Operation, Shelf
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 100
 _MOST_PROBLEMS = 20
 
-Told = Callable[[Sequence[Move]], None]
+Told = Callable[[Head, Sequence[Move]], None]
+"""Is told of files of an operation that have left, or that came home."""
 
 
 class Trash(Shelf):
@@ -48,7 +50,7 @@ class Trash(Shelf):
         moved: Told,
         home: Told,
         check: Callable[[], None] = lambda: None,
-        begun: Callable[[str], None] = lambda _: None,
+        operation: str | None = None,
     ) -> Operation:
         """Move files to the trash, all of them or none.
 
@@ -58,23 +60,22 @@ class Trash(Shelf):
             moved: is told of files that have left.
             home: is told of files that came home again because something failed.
             check: is called before each move, and raises when there is to be an end.
-            begun: is told the operation's id before anything moves.
+            operation: its id, from ``new_id``.
 
         Raises:
             TrashError, FutuError: it failed. Everything is back, unless the message says otherwise.
         """
         try:
             journal, head, moves = open_operation(
-                leaving, catalogue, self._places, self._folders(), self._disk
+                operation or new_id(), leaving, catalogue, self._places, self._folders(), self._disk
             )
         except OSError as error:
             raise TrashError(
                 f"Nothing was moved: the trash cannot be written ({error.strerror}: "
                 f"{display(error.filename or '')}). Make room or mend the permissions."
             ) from error
-        begun(head.operation)
         story = Story(head, moves)
-        carrier = Carrier(self._disk, journal, story)
+        carrier = Carrier(self._disk, journal, head, story)
         with self._alone(journal):
             left: list[Move] = []
             try:
@@ -85,7 +86,7 @@ class Trash(Shelf):
                         check()
                         left.append(move)
                         carrier.away(move, leaving[move.n].expected)
-                    moved(batch)
+                    moved(head, batch)
                 self._sync(moves)
                 journal.enter(APPLIED, left=len(moves))
             except Exception as error:
@@ -130,12 +131,12 @@ class Trash(Shelf):
         journal = self._find(operation)
         with self._alone(journal):
             story = journal.read()
-            if story.state in (ROLLED_BACK, UNDONE):
+            if story.head is None or story.state in (ROLLED_BACK, UNDONE):
                 return self._described(journal)
             numbers = {m.n for m in story.moves if images is None or set(images) & set(m.images)}
             chosen = [m for m in story.moves if m.n in numbers or m.of in numbers]
             journal.enter(UNDOING, only=None if images is None else [m.n for m in chosen])
-            problems = self._bring(Carrier(self._disk, journal, story), chosen, home)
+            problems = self._bring(Carrier(self._disk, journal, story.head, story), chosen, home)
             if problems:
                 self._close(journal, INCOMPLETE, " ".join(problems))
             else:
@@ -185,7 +186,7 @@ class Trash(Shelf):
             return True
         only = None if story.only is None else set(story.only)
         chosen = [m for m in story.moves if only is None or m.n in only]
-        problems = self._bring(Carrier(self._disk, journal, story), chosen[::-1], home)
+        problems = self._bring(Carrier(self._disk, journal, story.head, story), chosen[::-1], home)
         if problems:
             # No end is written: it is tried again at each start, and by an undo.
             log.warning("%s: %s", display(journal.folder), " ".join(problems))
@@ -213,11 +214,11 @@ class Trash(Shelf):
                 except (OSError, FutuError) as error:
                     problems.append(_reason(error, move).message)
             try:
-                home(came)
+                home(carrier.head, came)
             except FutuError as error:
                 untold = error
         self._sync(moves)
-        self._tidy(carrier.operation, moves)
+        self._tidy(carrier.head.operation, moves)
         if untold is not None:
             raise untold
         more = len(problems) - _MOST_PROBLEMS
