@@ -132,9 +132,7 @@ class Box:
             digest = hash_bytes(file.read()).hex()
         return Leaving(full, digest, signature(full), (image,), "1")
 
-    def apply(
-        self, leaving: Sequence[Leaving], check: Callable[[], None] = lambda: None
-    ) -> str:
+    def apply(self, leaving: Sequence[Leaving], check: Callable[[], None] = lambda: None) -> str:
         """Move files to the trash; the operation's id."""
         done = self.trash.apply(leaving, "c", self.moved, self.home, check)
         return done.head.operation
@@ -163,7 +161,5 @@ class Box:
         found = []
         for place in (self.root / ".futu-trash", self.data):
             for where, _, names in os.walk(place):
-                found += [
-                    (Path(where) / name).read_bytes() for name in names if name not in OURS
-                ]
+                found += [(Path(where) / name).read_bytes() for name in names if name not in OURS]
         return sorted(found)

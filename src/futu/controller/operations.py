@@ -107,6 +107,8 @@ class Operations:
             OperationUnderWayError: another one is under way.
             TrashError: a file could not be moved. Everything is back.
         """
+        if self._lock.locked():
+            raise _under_way()
         images = self._catalogue.images_by_id(row.image_id for row in rows)
         reference = Reference(self._catalogue.datasets())
         files = check(rows, images, self._members(rows), reference, self._roots)
@@ -154,10 +156,7 @@ class Operations:
         self, under_way: UnderWay, work: Callable[[UnderWay], None], wait_s: float
     ) -> UnderWay:
         if not self._lock.acquire(blocking=False):
-            raise OperationUnderWayError(
-                "Pictures are being moved already; futu trash list shows how far it is. Try again "
-                "when it has ended."
-            )
+            raise _under_way()
         self.outcomes.begin(under_way)
 
         def run() -> None:
@@ -297,3 +296,10 @@ def _numbers(group: str) -> tuple[int, int] | None:
     run_id, _, number = group.partition("/")
     plain = all(part.isascii() and part.isdigit() and len(part) < 10 for part in (run_id, number))
     return (int(run_id), int(number)) if plain else None
+
+
+def _under_way() -> OperationUnderWayError:
+    return OperationUnderWayError(
+        "Pictures are being moved already; futu trash list shows how far it is. Try again when it "
+        "has ended."
+    )

@@ -127,12 +127,23 @@ class Trash(Shelf):
         Raises:
             UnknownOperationError: there is none.
             OperationUnderWayError: it is being carried out.
+            TrashError: its journal cannot be written.
         """
         journal = self._find(operation)
+        try:
+            self._undo(journal, home, images)
+        except OSError as error:
+            raise TrashError(
+                f"The trash {display(journal.folder)} cannot be written ({error.strerror}). Mend "
+                "that and undo again."
+            ) from error
+        return self._described(journal)
+
+    def _undo(self, journal: Journal, home: Told, images: Collection[int] | None) -> None:
         with self._alone(journal):
             story = journal.read()
             if story.head is None or story.state in (ROLLED_BACK, UNDONE):
-                return self._described(journal)
+                return
             numbers = {m.n for m in story.moves if images is None or set(images) & set(m.images)}
             chosen = [m for m in story.moves if m.n in numbers or m.of in numbers]
             journal.enter(UNDOING, only=None if images is None else [m.n for m in chosen])
@@ -141,7 +152,6 @@ class Trash(Shelf):
                 self._close(journal, INCOMPLETE, " ".join(problems))
             else:
                 self._close(journal, APPLIED)
-        return self._described(journal)
 
     def _close(self, journal: Journal, state: str, error: str = "") -> None:
         left = sum(os.path.lexists(move.target) for move in journal.read().moves)
