@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from futu.client_answers import make
+from futu.client_duplicates import DuplicateCalls
+from futu.client_trash import TrashCalls
 from futu.errors import ServerError, UnavailableError, from_code
 
 DEFAULT_SERVER = "http://127.0.0.1:19198"
 _TIMEOUT_S = 120.0
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Dataset:
     indexed: int = 0
     status: str = ""
     questions: tuple[str, ...] = ("similar",)
+    reference: bool = False
     first_image_url: str | None = None
 
 
@@ -79,16 +82,11 @@ class Failure:
     state: str = "failed"
 
 
-def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
-    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in facts.items() if name in names})
-
-
 def _dataset(facts: dict[str, Any]) -> Dataset:
-    return _make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
+    return make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
 
 
-class Client:
+class Client(TrashCalls, DuplicateCalls):
     """Talks to one controller.
 
     Args:
@@ -178,7 +176,7 @@ class Client:
     def builds(self, limit: int = 20) -> list[Progress]:
         """GET /api/builds: newest first."""
         found = self._call("GET", "/api/builds", params={"limit": limit})["builds"]
-        return [_make(Progress, build) for build in found]
+        return [make(Progress, build) for build in found]
 
     def jobs(self, limit: int = 20) -> dict[str, Any]:
         """GET /api/jobs: live, waiting and dead ones, and how many there are of each."""
@@ -206,13 +204,13 @@ class Client:
     def progress(self, name: str) -> Progress:
         """GET /api/build_index/progress/<dataset>."""
         path = f"/api/build_index/progress/{quote(name, safe='')}"
-        return _make(Progress, self._call("GET", path))
+        return make(Progress, self._call("GET", path))
 
     def failures(self, name: str, limit: int = 100) -> list[Failure]:
         """GET /api/build_index/<dataset>/failures."""
         path = f"/api/build_index/{quote(name, safe='')}/failures"
         found = self._call("GET", path, params={"limit": limit})
-        return [_make(Failure, f) for f in found["failures"]]
+        return [make(Failure, f) for f in found["failures"]]
 
     def search(
         self,
@@ -240,7 +238,7 @@ class Client:
                 data=form,
                 files={"query_img": (image.name.encode("utf-8", "replace").decode(), file)},
             )
-        return [_make(Result, r) for r in body["results"]]
+        return [make(Result, r) for r in body["results"]]
 
     def feature(self, image_path: str, model: str = "similar") -> dict[str, Any]:
         """POST /api/compute/feature_extraction; ``model`` is a question or a model's name."""

@@ -8,9 +8,12 @@
     |-- NotFoundError              404 not_found
     |   |-- UnknownDatasetError    404 unknown_dataset
     |   |-- UnknownImageError      404 unknown_image
+    |   |-- UnknownOperationError  404 unknown_operation
     |   `-- MissingFileError       404 missing_file
     |-- NotIndexedError            409 not_indexed
     |-- BusyError                  409 busy
+    |-- PlanRefusedError           409 plan_refused
+    |-- OperationUnderWayError     409 operation_under_way
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
     |   |-- UnsupportedImageError  415 not_an_image
@@ -32,6 +35,7 @@
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
+    |-- TrashError                 500 trash
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
@@ -110,6 +114,12 @@ class UnknownImageError(NotFoundError):
     code = "unknown_image"
 
 
+class UnknownOperationError(NotFoundError):
+    """No trash that can be reached has such an operation."""
+
+    code = "unknown_operation"
+
+
 class MissingFileError(NotFoundError):
     """A path inside the roots at which there is no file."""
 
@@ -128,6 +138,20 @@ class BusyError(FutuError):
 
     status = 409
     code = "busy"
+
+
+class PlanRefusedError(FutuError):
+    """A plan that must not be carried out as it is; nothing was moved."""
+
+    status = 409
+    code = "plan_refused"
+
+
+class OperationUnderWayError(FutuError):
+    """Pictures are being moved already; one operation at a time."""
+
+    status = 409
+    code = "operation_under_way"
 
 
 class ImageError(FutuError):
@@ -261,6 +285,12 @@ class IndexDamagedError(FutuError):
     """An index file cannot be used; it is rebuilt from the catalogue."""
 
     code = "index_damaged"
+
+
+class TrashError(FutuError):
+    """A file could not be moved to the trash or home."""
+
+    code = "trash"
 
 
 class ArchiveError(FutuError):

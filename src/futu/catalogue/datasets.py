@@ -123,7 +123,7 @@ class DatasetQueries(Session):
 
     def set_reference(self, dataset_id: int, *, reference: bool) -> None:
         """Let the files of a dataset be kept whatever they are copies of, or not."""
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
 
     def answering(self, model_id: str) -> set[int]:

@@ -39,6 +39,7 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.trashing import TrashQueries
 from futu.catalogue.verdicts import VerdictQueries
 
 _IMAGES = cast(Table, Image.__table__)
@@ -56,6 +57,7 @@ class Catalogue(
     DuplicateQueries,
     VerdictQueries,
     CopyQueries,
+    TrashQueries,
 ):
     """The source of truth. See ``Session`` for how it is opened."""
 

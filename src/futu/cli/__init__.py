@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, status
+from futu.cli import builds, duplicates, index, keeping, models, search, status, trash
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -61,6 +61,7 @@ for _command in (
     builds.builds,
     builds.jobs,
     search.search,
+    duplicates.duplicates,
     status.datasets,
     status.status,
     models.models,
@@ -70,6 +71,7 @@ for _command in (
     keeping.import_,
     keeping.backup,
     keeping.restore,
+    trash.trash,
 ):
     cli.add_command(_command)
 

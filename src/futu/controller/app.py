@@ -13,12 +13,15 @@ from futu.controller.routes import (
     builds,
     compute,
     datasets,
+    duplicates,
     files,
+    groups,
     index,
     jobs,
     page,
     search,
     status,
+    trash,
 )
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError
@@ -50,7 +53,20 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, index, jobs, page, search, status):
+    for module in (
+        builds,
+        compute,
+        datasets,
+        duplicates,
+        files,
+        groups,
+        index,
+        jobs,
+        page,
+        search,
+        status,
+        trash,
+    ):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

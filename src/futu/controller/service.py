@@ -16,9 +16,15 @@ from futu.catalogue.store import Catalogue
 from futu.config import Settings
 from futu.controller.access import keep_token, load_token
 from futu.controller.collector import Collector
+from futu.controller.duplicates.explaining import Explaining
+from futu.controller.duplicates.finder import Finder, Step
+from futu.controller.duplicates.neighbourhood import Rule
+from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.duplicates.runs import DuplicateRuns
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
+from futu.controller.operations import Operations
 from futu.controller.relay import Relay
 from futu.controller.search import Search
 from futu.data_dir import take_data_dir
@@ -33,6 +39,7 @@ from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS, Question
+from futu.trash.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +96,7 @@ class Controller:
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
+        self._places = Places(self.roots, settings.data_dir / "trash")
         self.ingest, self.collector = self._tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -102,6 +110,7 @@ class Controller:
             self.catalogue, self.indexes, self._index_lock, lambda: self.leads
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.edits = Explaining(self.catalogue, self.roots, self.limits)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -128,27 +137,41 @@ class Controller:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
             self.ingest, self.collector = self._tasks(self.catalogue.under(term))
+        self._level()
+        self.discover()
+        self.operations.take_up()
+        self.collector.start()
+        self.ingest.resume()
+        self.duplicates.resume()
+        self._at_work = True
+        if term is not None:
+            self.relay.start()
+
+    def _level(self) -> None:
         with self._index_lock:
             self.indexes.level(
                 self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
             )
-        self.discover()
-        self.collector.start()
-        self.ingest.resume()
-        self._at_work = True
-        if term is not None:
-            self.relay.start()
+
+    def _came_home(self, dataset_ids: Sequence[int]) -> None:
+        """Images of these datasets are back from the trash, and may be in the index no longer."""
+        self._level()
+        # A build finds what a scan saw of their absence, and lets other controllers follow.
+        for dataset_id in dataset_ids:
+            self.ingest.start(self.catalogue.dataset(dataset_id), follow=True)
 
     def _end(self) -> None:
         """End it."""
         self._at_work = False
         self.relay.stop()
+        self.duplicates.stop()
+        self.operations.stop()
         self.ingest.stop()
         self.collector.stop()
         self.ingest, self.collector = self._tasks(self.catalogue)
 
     def _tasks(self, catalogue: Catalogue) -> tuple[Ingest, Collector]:
-        """Builds and collector, not started."""
+        """Builds and collector, not started; what finds duplicates, and what moves pictures."""
         ingest = Ingest(
             catalogue,
             self.queue,
@@ -159,6 +182,26 @@ class Controller:
             batch_size=self.settings.batch_size,
         )
         ingest.index_lock = self._index_lock
+        self.operations = Operations(
+            catalogue, self.roots, self._places, self.models["similar"].model_id, self._came_home
+        )
+        pixels = PixelHashes(
+            catalogue, self.queue, self.roots, self.limits, self.settings.batch_feature_timeout
+        )
+
+        def finder(rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
+            return Finder(
+                catalogue,
+                pixels,
+                self.indexes["copy"],
+                self.indexes["similar"],
+                rule,
+                dataset_ids,
+                step,
+                self.settings.keep_rules,
+            )
+
+        self.duplicates = DuplicateRuns(catalogue, finder, self.models["copy"].model_id)
         return ingest, Collector(catalogue, self.queue, ingest, self.indexes)
 
     def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
@@ -167,10 +210,15 @@ class Controller:
         return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
 
     def stop(self) -> None:
-        """Following, lead, builds, collector, index, connections, lock: in that order."""
+        """Following, lead, duplicates, moving, builds, collector, index, connections, lock.
+
+        In that order.
+        """
         self._follower.stop()
         self.leadership.stop()
         self.relay.stop()
+        self.duplicates.stop()
+        self.operations.stop()
         self.ingest.stop()
         self.collector.stop()
         self.indexes.close()

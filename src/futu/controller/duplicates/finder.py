@@ -25,6 +25,7 @@ from futu.controller.duplicates.decided import Decided
 from futu.controller.duplicates.groups import Ids, Pairs, components
 from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
 from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.keeping import RULES
 from futu.errors import FutuError
 from futu.index.live import LiveIndex
 
@@ -52,6 +53,7 @@ class Finder:
         rule: when two are copies.
         dataset_ids: the scope.
         step: see ``Step``.
+        keep: the rules that choose keepers, the weightiest first.
 
     Attributes:
         images: how many were looked through.
@@ -67,6 +69,7 @@ class Finder:
         rule: Rule,
         dataset_ids: Collection[int],
         step: Step,
+        keep: Sequence[str] = RULES,
     ) -> None:
         self._catalogue = catalogue
         self._pixels = pixels
@@ -74,6 +77,7 @@ class Finder:
         self._rule = rule
         self._scope = sorted(dataset_ids)
         self._step = step
+        self._keep = keep
         self._around: Neighbourhood | None = None
         self.images = 0
         self.notes: list[str] = []
@@ -186,7 +190,8 @@ class Finder:
     ) -> Iterator[FoundGroup]:
         decided = Decided(self._catalogue.verdicts())
         reference = {d.id for d in self._catalogue.datasets() if d.reference}
-        parting = Parting(contents, self._around if compares else None, reference)
+        around = self._around if compares else None
+        parting = Parting(contents, around, reference, self._keep)
         done = 0
         while done < len(found):
             self._step("groups", done, len(found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ class Search(Protocol):
     images: int
     notes: list[str]
 
-    def find(self) -> Sequence[FoundGroup]:
+    def find(self) -> Iterable[FoundGroup]:
         """The groups."""
 
 
@@ -83,6 +83,7 @@ class DuplicateRuns:
         self._model_id = model_id
         self._lock = threading.Lock()
         self._under_way: dict[tuple[int, ...], Run] = {}
+        self._last: dict[tuple[int, ...], tuple[int, Run]] = {}
         self._stopping = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="duplicates")
 
@@ -114,6 +115,16 @@ class DuplicateRuns:
                     run=run.record.id,
                 )
             return self._begin(scope, rule, *asked)
+
+    def fresh(self, dataset_ids: Collection[int], threshold: float) -> Run:
+        """As ``start``; the last run, when nothing has changed since and it was the same."""
+        scope = tuple(sorted(set(dataset_ids)))
+        version, run = self._last.get(scope, (-1, None))
+        if run is not None and version == self._catalogue.version():
+            same = not run.record.preset and run.record.threshold == threshold
+            if same and run.record.state == DONE:
+                return run
+        return self.start(dataset_ids, "", threshold)
 
     def cancel(self, run_id: int) -> bool:
         """End a run; False when it has ended. What earlier runs found stays."""
@@ -194,6 +205,7 @@ class DuplicateRuns:
 
     def _search(self, run: Run) -> None:
         catalogue, record = self._catalogue, run.record
+        version = catalogue.version()
         search = self._finder(run.rule, record.dataset_ids, run.step)
         before = catalogue.last_verdict()
         some: list[FoundGroup] = []
@@ -214,6 +226,7 @@ class DuplicateRuns:
         with self._lock:
             run.step("done", record.images, record.images)
             self._close(run, DONE, record.message)
+            self._last[record.dataset_ids] = version, run
         catalogue.forget_duplicates(record.dataset_ids)
 
     def _write(self, record: DuplicateRunRecord, groups: Sequence[FoundGroup]) -> None:

@@ -1,0 +1,81 @@
+"""What was done to the members of a group: worked out when it is opened, and kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from dataclasses import replace
+
+from futu.catalogue.duplicate_records import DuplicateGroupRecord, DuplicateMemberRecord
+from futu.catalogue.duplicate_schema import NEAR
+from futu.catalogue.records import ImageRecord
+from futu.catalogue.store import Catalogue
+from futu.controller.duplicates.edits import SIDE, Pixels, edit_of
+from futu.errors import ChangedFileError, FutuError
+from futu.images.decode import DecodeLimits, Picture
+from futu.images.folder import ImageRoots, display, hash_bytes, read_bytes
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 16
+"""Members that are looked at in one request; the next one goes on."""
+
+
+class Explaining:
+    """Compares small versions of the pictures of a group with that of its keeper.
+
+    Only a file that still is the content which a compute server has decoded is decoded here.
+
+    Args:
+        catalogue: keeps what was found.
+        roots: within which pictures are read.
+        limits: of pictures.
+    """
+
+    def __init__(self, catalogue: Catalogue, roots: ImageRoots, limits: DecodeLimits) -> None:
+        self._catalogue = catalogue
+        self._roots = roots
+        self._limits = limits
+        self._one = threading.Lock()
+
+    def of(self, group: DuplicateGroupRecord) -> DuplicateGroupRecord:
+        """The group with what was done to its members, as far as it can be told."""
+        keeper, *others = group.members
+        asked = [m for m in others if m.tier == NEAR and m.edit is None and m.unchanged]
+        if not asked or not keeper.unchanged:
+            return group
+        with self._one:
+            found = self._edits(keeper, asked[:_AT_ONCE])
+        self._catalogue.save_edits(group.run_id, group.number, found)
+        members = (replace(m, edit=found.get(m.rank, m.edit)) for m in group.members)
+        return replace(group, members=tuple(members))
+
+    def _edits(
+        self, keeper: DuplicateMemberRecord, members: list[DuplicateMemberRecord]
+    ) -> dict[int, str]:
+        ours, found = self._small(keeper.image), dict[int, str]()
+        for member in members if ours is not None else ():
+            theirs = self._small(member.image)
+            if ours is None or theirs is None:
+                continue
+            edit = edit_of(ours[0], theirs[0], ours[1], theirs[1])
+            found[member.rank] = json.dumps({} if edit is None else edit.json())
+        return found
+
+    def _small(self, image: ImageRecord | None) -> tuple[Pixels, tuple[int, int]] | None:
+        """A picture, reduced, and the width and height of the whole."""
+        if image is None:
+            return None
+        name = display(image.path)
+        try:
+            file = self._roots.resolve_file(os.path.join(image.folder, image.path))
+            data = read_bytes(file, self._limits)
+            if hash_bytes(data) != image.content_hash:
+                raise ChangedFileError(f"{name} has changed; index it again.", file=name)
+            picture = Picture(data, self._limits, name)
+            return picture.decode(SIDE), (picture.info.width, picture.info.height)
+        except FutuError as error:
+            log.info("%s is not compared: %s", name, error)
+            return None
