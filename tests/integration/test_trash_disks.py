@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.moving import ignored, trash_of
-from tests.integration.trashing import Box
+from tests.integration.trashing import Box, DyingDisk
 
 from futu.errors import OperationUnderWayError, TrashError, UnknownOperationError
 from futu.images.folder import ImageRoots
@@ -182,6 +182,8 @@ def test_taken_place_is_left_alone_even_by_an_equal_file_and_the_rest_comes_home
     os.unlink(box.root / "a.jpg")
     assert box.trash.undo(name, box.home).state == "undone"
     assert box.contents() == [b"a", b"b"]
+    # Undone is undone: what becomes of the file later is nobody's business.
+    os.unlink(box.root / "a.jpg")
     assert box.trash.undo(name, box.home).state == "undone"
 
 
@@ -207,6 +209,36 @@ def test_file_that_was_changed_since_it_was_read_sends_everything_home(box: Box)
         box.apply(leaving)
     assert (box.root / "a.jpg").read_bytes() == b"a"
     assert box.contents() == [b"a", b"better"]
+
+
+class WornDisk(DyingDisk):
+    """Writes copies that are not what was copied."""
+
+    def copy(self, source: str, target: str) -> None:
+        super().copy(source, target)
+        with open(target, "r+b") as file:
+            file.write(b"?")
+
+
+def test_copy_that_is_not_what_was_copied_never_takes_the_place_of_the_original(
+    tmp_path: Path, mounts: Mounts
+) -> None:
+    box = Box(tmp_path)
+    mounts.add(box.root)
+    (box.root / ".futu-trash").symlink_to(tmp_path)
+    box.put("a.jpg", b"a")
+    worn = Box.__new__(Box)
+    worn.__dict__.update(box.__dict__, disk=WornDisk())
+    worn.trash = worn.reopened()
+    with pytest.raises(TrashError, match=r"copy of .*a\.jpg is not what was copied"):
+        worn.apply([worn.leaving("a.jpg", 1)])
+    assert box.contents() == [b"a"]
+    name = box.apply([box.leaving("a.jpg", 1)])
+    assert "is not what was copied" in worn.trash.undo(name, worn.home).error
+    assert box.contents() == [b"a"]
+    assert not os.path.lexists(box.root / "a.jpg")
+    assert box.trash.undo(name, box.home).state == "undone"
+    assert box.contents() == [b"a"]
 
 
 def test_hard_links_stay_two_names(box: Box) -> None:

@@ -31,6 +31,7 @@ class TrashMachine(RuleBasedStateMachine):
         self.box = Box(self.folder)
         self.box.disk.far = str(self.box.root / "far")
         self.number = 0
+        self.plans = 0
         self.originals: dict[bytes, int] = {}
 
     def teardown(self) -> None:
@@ -107,13 +108,16 @@ class TrashMachine(RuleBasedStateMachine):
                 if fails_at < 0:
                     raise TrashError("Enough.")
 
+        # The same whenever the same is done again.
+        self.plans += 1
+        operation = f"operation {self.plans:03}"
         self.box.disk.left = steps
         try:
-            operation = self.box.apply(leaving, check)
+            self.box.apply(leaving, check, operation)
         except KilledError:
             self._survive(3, data)
             assert (self.box.contents(), self._at_home()) == before
-            return self.box.trash.operations()[0].head.operation
+            return operation
         except TrashError:
             assert (self.box.contents(), self._at_home()) == before
             return ""
@@ -128,6 +132,7 @@ class TrashMachine(RuleBasedStateMachine):
             return
         known = {o.head.operation for o in self.box.trash.operations()}
         if operation not in known:
+            # It ended before its journal was there.
             return
         images = sorted(i for m, _ in self.box.trash.moves(operation) for i in m.images)
         wanted = data.draw(st.sets(st.sampled_from(images))) if some else None
