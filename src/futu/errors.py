@@ -12,7 +12,7 @@
     |   `-- MissingFileError       404 missing_file
     |-- NotIndexedError            409 not_indexed
     |-- PlanRefusedError           409 plan_refused
-    |-- OperationUnderWayError     409 operation_under_way
+    |-- BusyError                  409 busy
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
     |   |-- UnsupportedImageError  415 not_an_image
@@ -139,11 +139,11 @@ class PlanRefusedError(FutuError):
     code = "plan_refused"
 
 
-class OperationUnderWayError(FutuError):
-    """Pictures are being moved already; one operation at a time."""
+class BusyError(FutuError):
+    """What was asked for is under way, and goes one at a time."""
 
     status = 409
-    code = "operation_under_way"
+    code = "busy"
 
 
 class ImageError(FutuError):

@@ -13,7 +13,7 @@ from tests.integration.conftest import Site, vector_of
 from tests.pictures import jpeg
 
 from futu.catalogue.records import Outcome
-from futu.catalogue.schema import DONE
+from futu.catalogue.schema import DONE, READY
 from futu.catalogue.store import Catalogue
 from futu.controller import relay
 from futu.controller.app import create_app
@@ -211,3 +211,22 @@ def test_builds_are_watched_and_cancelled_through_either_controller(pair: Pair) 
     assert pair.sites[0].state(dataset) == "cancelled"
     until(lambda: not pair.sites[0].controller.queue.depth()["library"])
     assert not pair.sites[0].controller.queue.deliver(lease, pair.sites[0].good(lease.job))
+
+
+def test_watching_and_verifying_are_the_leaders_and_pass_with_the_lead(pair: Pair) -> None:
+    first, second = (site.controller for site in pair.sites)
+    asked = [app.test_client() for app in pair.apps]
+    dataset = pair.sites[0].fill("one", {"a.jpg": A})
+    pair.sites[1].work()
+    assert asked[1].post("/api/watch/one").status_code == 200
+    assert second.watcher.state(dataset.id).how == "off"
+    until(lambda: first.watcher.state(dataset.id).how == "events")
+    pair.sites[1].await_state(dataset, DONE)
+    assert asked[1].post("/api/verify", json={}).status_code == 200
+    until(lambda: (asked[1].get("/api/verify").json or {})["state"] == "done")
+    assert (asked[0].get("/api/verify").json or {})["left"] == 0
+    first.leadership.stop()
+    until(lambda: second.watcher.state(dataset.id).how == "events")
+    assert first.watcher.state(dataset.id).how == "off"
+    pair.sites[1].fill("one", {"b.jpg": B})
+    until(lambda: pair.sites[1].files(dataset).get("b.jpg") == (READY, None))

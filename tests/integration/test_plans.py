@@ -330,7 +330,7 @@ def test_second_operation_is_refused_while_one_is_under_way_and_a_stop_takes_it_
 
     monkeypatch.setattr(Disk, "rename", slow)
     answer = desk.post("/api/duplicates/apply", {"rows": rows}, 503)
-    assert asked == ["operation_under_way", "moving"]
+    assert asked == ["busy", "moving"]
     assert "Everything is where it was" in answer["error"]
     assert desk.names() == desk.found() == set(COPIES)
 

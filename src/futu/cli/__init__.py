@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, status, trash
+from futu.cli import builds, index, keeping, models, search, status, trash, verify
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -61,6 +61,7 @@ for _command in (
     builds.builds,
     builds.jobs,
     search.search,
+    verify.verify,
     status.datasets,
     status.status,
     models.models,

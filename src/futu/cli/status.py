@@ -20,16 +20,19 @@ def datasets(server: str | None, as_json: bool) -> None:
     """List the datasets."""
     with Client(server) as client:
         found = client.datasets()
+        how = {watch["dataset"]: watch["how"] for watch in client.watched()}
     if as_json:
         click.echo(json.dumps([asdict(d) for d in found], ensure_ascii=False, indent=1))
         return
     if not found:
         click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
         return
-    table = Table("id", "name", "images", "indexed", "answers", "status", "folder", box=None)
+    table = Table(
+        "id", "name", "images", "indexed", "answers", "status", "watched", "folder", box=None
+    )
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
-        table.add_row(str(d.id), d.name, *counts, answers, d.status, d.folder)
+        table.add_row(str(d.id), d.name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
     Console().print(table)
 
 

@@ -20,6 +20,7 @@ from futu.controller.routes import (
     search,
     status,
     trash,
+    watching,
 )
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError
@@ -51,7 +52,19 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, index, jobs, page, search, status, trash):
+    for module in (
+        builds,
+        compute,
+        datasets,
+        files,
+        index,
+        jobs,
+        page,
+        search,
+        status,
+        trash,
+        watching,
+    ):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

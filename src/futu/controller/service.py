@@ -20,12 +20,18 @@ from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
 from futu.controller.operations import Operations
+from futu.controller.query import Querying
 from futu.controller.relay import Relay
+from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
+from futu.controller.thumbnails import Thumbnails
+from futu.controller.verify import Verifier
+from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display, walk
+from futu.images.folder import ImageRoots, display
+from futu.images.walk import walk
 from futu.index.live import LiveIndex, LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndex
 from futu.index.milvus_server import MilvusServer, milvus_address
@@ -92,7 +98,7 @@ class Controller:
         )
         self.jobs = JobAdmin(self.queue)
         self._places = Places(self.roots, settings.data_dir / "trash")
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
             LeaderLock(self.queue, settings.lease_s),
@@ -105,6 +111,11 @@ class Controller:
             self.catalogue, self.indexes, self._index_lock, lambda: self.leads
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
+        self.remote = RemotePictures(self.limits, settings.url_timeout)
+        self.thumbnails = Thumbnails(
+            settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
+        )
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -130,12 +141,13 @@ class Controller:
     def _begin(self, term: Term | None) -> None:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
-            self.ingest, self.collector = self._tasks(self.catalogue.under(term))
+            self._make_tasks(self.catalogue.under(term))
         self._level()
         self.discover()
         self.operations.take_up()
         self.collector.start()
         self.ingest.resume()
+        self.watcher.start()
         self._at_work = True
         if term is not None:
             self.relay.start()
@@ -157,14 +169,12 @@ class Controller:
         """End it."""
         self._at_work = False
         self.relay.stop()
-        self.operations.stop()
-        self.ingest.stop()
-        self.collector.stop()
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._stop_tasks()
+        self._make_tasks(self.catalogue)
 
-    def _tasks(self, catalogue: Catalogue) -> tuple[Ingest, Collector]:
-        """Builds and collector, not started; and what moves pictures."""
-        ingest = Ingest(
+    def _make_tasks(self, catalogue: Catalogue) -> None:
+        """Builds, collector, watching, verifying and moving, not started."""
+        self.ingest = ingest = Ingest(
             catalogue,
             self.queue,
             self.roots,
@@ -172,12 +182,35 @@ class Controller:
             self.limits,
             names={q: model.name for q, model in self.models.items()},
             batch_size=self.settings.batch_size,
+            missing_share=self.settings.max_missing_share,
         )
         ingest.index_lock = self._index_lock
         self.operations = Operations(
             catalogue, self.roots, self._places, self.models["similar"].model_id, self._came_home
         )
-        return ingest, Collector(catalogue, self.queue, ingest, self.indexes)
+        self.collector = Collector(catalogue, self.queue, ingest, self.indexes)
+        self.watcher = Watcher(
+            catalogue,
+            self.roots,
+            lambda dataset: ingest.start_if(dataset, lambda _: True),
+            mode=self.settings.watch_mode,
+            poll_s=self.settings.watch_poll_s,
+        )
+        self.verifier = Verifier(
+            catalogue,
+            self.roots,
+            ingest,
+            self.indexes,
+            missing_share=self.settings.max_missing_share,
+        )
+
+    def _stop_tasks(self) -> None:
+        """Watching, moving, verifying, builds, collector: in that order."""
+        self.watcher.stop()
+        self.operations.stop()
+        self.verifier.stop()
+        self.ingest.stop()
+        self.collector.stop()
 
     def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
         server = self._index_server
@@ -185,13 +218,11 @@ class Controller:
         return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
 
     def stop(self) -> None:
-        """Following, lead, moving, builds, collector, index, connections, lock: in that order."""
+        """Following, lead, its tasks, index, connections, lock: in that order."""
         self._follower.stop()
         self.leadership.stop()
         self.relay.stop()
-        self.operations.stop()
-        self.ingest.stop()
-        self.collector.stop()
+        self._stop_tasks()
         self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 
-from futu.errors import FutuError, OperationUnderWayError, TrashError
+from futu.errors import BusyError, FutuError, TrashError
 from futu.images.folder import display
 from futu.trash.journal import (
     APPLIED,
@@ -126,7 +126,7 @@ class Trash(Shelf):
 
         Raises:
             UnknownOperationError: there is none.
-            OperationUnderWayError: it is being carried out.
+            BusyError: it is being carried out.
             TrashError: its journal cannot be written.
         """
         journal = self._find(operation)
@@ -175,7 +175,7 @@ class Trash(Shelf):
                 with self._alone(journal):
                     if self._take_up(journal, home):
                         taken_up.append(os.path.basename(journal.folder))
-            except OperationUnderWayError:
+            except BusyError:
                 continue
             except (OSError, FutuError) as error:
                 log.warning("%s is taken up later: %s", display(journal.folder), error)

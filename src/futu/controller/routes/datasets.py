@@ -25,6 +25,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "folder": display(dataset.folder),
             "description": dataset.description,
             "questions": list(dataset.questions),
+            "watched": dataset.watched,
         }
 
     @routes.get("/datasets")
