@@ -33,6 +33,7 @@ class Carrier:
         self._journal = journal
         self._story = story
         self.head = head
+        self._named: list[Move] = []
 
     def away(self, move: Move, expected: Signature) -> None:
         """Into the trash.
@@ -83,6 +84,8 @@ class Carrier:
     def home(self, move: Move) -> None:
         """Out of the trash, to where it was; one that is home already stays there.
 
+        It may have its name in the trash too until ``settle``.
+
         Raises:
             TrashError: its place is taken, or it is in neither place.
             OSError: it cannot be moved.
@@ -108,7 +111,7 @@ class Carrier:
             self._disk.unlink(move.source)
         self._disk.make_folder(os.path.dirname(move.source))
         try:
-            self._give_name(move, move.target)
+            self._give_name(move, move.target, later=True)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -117,7 +120,19 @@ class Carrier:
             self._give_name(move, parts[1])
             self._disk.unlink(move.target)
 
-    def _give_name(self, move: Move, path: str) -> None:
+    def settle(self) -> None:
+        """Take the names in the trash away from files whose new names are on the disk.
+
+        Raises:
+            OSError: one cannot be taken away; it may be tried again.
+        """
+        for folder in sorted({os.path.dirname(move.source) for move in self._named}):
+            self._disk.sync_folder(folder)
+        while self._named:
+            self._disk.unlink(self._named[-1].target)
+            self._named.pop()
+
+    def _give_name(self, move: Move, path: str, *, later: bool = False) -> None:
         """Let the file that is at ``path`` be at its place, and no longer at ``path``."""
         try:
             self._disk.link(path, move.source)
@@ -138,6 +153,10 @@ class Carrier:
                 raise
             self._disk.sync_folder(os.path.dirname(move.source))
         else:
+            if later:
+                # To wait for the disk once for many files takes a tenth of the time.
+                self._named.append(move)
+                return
             self._disk.sync_folder(os.path.dirname(move.source))
             self._disk.unlink(path)
 

@@ -224,6 +224,10 @@ class Trash(Shelf):
                 except (OSError, FutuError) as error:
                     problems.append(_reason(error, move).message)
             try:
+                carrier.settle()
+            except OSError as error:
+                problems.append(_reason(error, came[-1] if came else moves[start]).message)
+            try:
                 home(carrier.head, came)
             except FutuError as error:
                 untold = error
