@@ -22,7 +22,7 @@ from futu.trash.opening import Leaving
 from futu.trash.operations import Trash
 from futu.trash.places import Places
 
-KILLS, KILLS_IN_SOAK = 12, 200
+KILLS, KILLS_IN_SOAK = 8, 200
 _KB = 1024
 
 

@@ -161,7 +161,7 @@ class TrashMachine(RuleBasedStateMachine):
 
 
 TrashMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=120,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
