@@ -35,6 +35,7 @@
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
     |-- TrashError                 500 trash
+    |   `-- PlaceTakenError        500 place_taken
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
@@ -283,6 +284,12 @@ class TrashError(FutuError):
     """A file could not be moved to the trash or home."""
 
     code = "trash"
+
+
+class PlaceTakenError(TrashError):
+    """Another file is where a file from the trash belongs."""
+
+    code = "place_taken"
 
 
 class ArchiveError(FutuError):

@@ -85,7 +85,7 @@ def open_operation(
                 item.source,
                 target,
                 item.content_hash,
-                item.expected.size,
+                *item.expected,
                 item.images,
                 item.group,
                 item.of,
