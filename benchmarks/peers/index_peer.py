@@ -101,7 +101,7 @@ def main() -> None:
     rows, answers = given["rows"], given["answers"]
     queries = np.asarray(vectors[rows], np.float32)
     count, dimension = vectors.shape
-    kind = {"hnswlib": Hnswlib, "usearch": Usearch}[name]
+    kind: Any = {"hnswlib": Hnswlib, "usearch": Usearch}[name]
     saved, facts_file = folder / f"{name}.index", folder / f"{name}.json"
     if not facts_file.exists():
         engine, begun = kind(dimension, count), time.monotonic()

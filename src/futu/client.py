@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import httpx
 
 from futu.client_answers import make
 from futu.client_duplicates import DuplicateCalls
+from futu.client_search import Result, SearchPage, SearchQuery
 from futu.client_trash import TrashCalls
 from futu.errors import ServerError, UnavailableError, from_code
+
+__all__ = ["Client", "Dataset", "Failure", "Progress", "Result", "SearchPage", "SearchQuery"]
 
 DEFAULT_SERVER = "http://127.0.0.1:19198"
 _TIMEOUT_S = 120.0
@@ -34,6 +38,7 @@ class Dataset:
     questions: tuple[str, ...] = ("similar",)
     reference: bool = False
     first_image_url: str | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,20 +61,6 @@ class Progress:
     build_id: int = 0
     started_at: str | None = None
     finished_at: str | None = None
-
-
-@dataclass(frozen=True)
-class Result:
-    """A neighbour; ``similarity`` 0-100."""
-
-    idx: int
-    id: int
-    fname: str
-    dataset: str
-    similarity: float
-    cosine: float
-    img_url: str
-    model_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,14 +104,25 @@ class Client(TrashCalls, DuplicateCalls):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, **request: Any) -> Any:
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **request)
+            return self._http.request(method, path, **request)
         except httpx.HTTPError as error:
             raise UnavailableError(
                 f"No Futu controller answers at {self.server} ({error}). Start one with "
                 "./start.sh both, or name another with --server."
             ) from error
+
+    def _bytes(self, path: str) -> bytes:
+        response = self._send("GET", path)
+        if response.is_error:
+            self._read(response, path)
+        return response.content
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        return self._read(self._send(method, path, **request), path)
+
+    def _read(self, response: httpx.Response, path: str) -> Any:
         try:
             body = response.json()
         except ValueError as error:
@@ -161,10 +163,12 @@ class Client(TrashCalls, DuplicateCalls):
         *,
         questions: Sequence[str] | None = None,
         retry_failed: bool = False,
+        confirm_missing: bool = False,
     ) -> None:
         """POST /api/build_index; ``questions`` are those the datasets answer from now on."""
         body: dict[str, Any] = {"dataset_names": list(names), "distributed": True}
         body["retry_failed"] = retry_failed
+        body["confirm_missing"] = confirm_missing
         if questions is not None:
             body["questions"] = list(questions)
         self._call("POST", "/api/build_index", json=body)
@@ -172,6 +176,37 @@ class Client(TrashCalls, DuplicateCalls):
     def cancel_build(self, name: str) -> bool:
         """DELETE /api/build_index/<dataset>; False when none was under way."""
         return bool(self._call("DELETE", f"/api/build_index/{quote(name, safe='')}")["cancelled"])
+
+    def watch(self, name: str) -> dict[str, Any]:
+        """POST /api/watch/<dataset>: index it whenever it changes; how it is watched."""
+        body: dict[str, Any] = self._call("POST", f"/api/watch/{quote(name, safe='')}")
+        return body
+
+    def unwatch(self, name: str) -> bool:
+        """DELETE /api/watch/<dataset>; False when it was not watched."""
+        return bool(self._call("DELETE", f"/api/watch/{quote(name, safe='')}")["was_watched"])
+
+    def watched(self) -> list[dict[str, Any]]:
+        """GET /api/watch: which datasets are watched, and how."""
+        found: list[dict[str, Any]] = self._call("GET", "/api/watch")["watched"]
+        return found
+
+    def verify(
+        self, names: Sequence[str] | None, *, deep: bool = False, repair: bool = False
+    ) -> None:
+        """POST /api/verify: begin to compare disk, catalogue and index; None: of all datasets."""
+        body = {"dataset_names": names and list(names), "deep": deep, "repair": repair}
+        self._call("POST", "/api/verify", json=body)
+
+    def verification(self, limit: int = 100, offset: int = 0) -> dict[str, Any]:
+        """GET /api/verify: how far it is, and a page of the differences; ``limit`` 1-1000."""
+        page = {"limit": limit, "offset": offset}
+        body: dict[str, Any] = self._call("GET", "/api/verify", params=page)
+        return body
+
+    def cancel_verification(self) -> bool:
+        """DELETE /api/verify; False when none was under way."""
+        return bool(self._call("DELETE", "/api/verify")["cancelled"])
 
     def builds(self, limit: int = 20) -> list[Progress]:
         """GET /api/builds: newest first."""
@@ -223,22 +258,35 @@ class Client(TrashCalls, DuplicateCalls):
         min_similarity: float = 0.0,
     ) -> list[Result]:
         """POST /api/search with a picture from this machine."""
-        form: dict[str, Any] = {
-            "mode": mode,
-            "top_k": str(top_k),
-            "min_similarity": str(min_similarity),
-            "dataset_names[]": list(datasets),
-        }
-        if crop is not None:
-            form |= dict(zip(("crop_x", "crop_y", "crop_w", "crop_h"), map(str, crop)))
-        with image.open("rb") as file:
-            body = self._call(
-                "POST",
-                "/api/search",
-                data=form,
-                files={"query_img": (image.name.encode("utf-8", "replace").decode(), file)},
-            )
-        return [make(Result, r) for r in body["results"]]
+        query = SearchQuery(
+            images=[image],
+            datasets=datasets,
+            mode=mode,
+            top_k=top_k,
+            crop=crop,
+            min_similarity=min_similarity,
+        )
+        return self.search_page(query).results
+
+    def search_page(self, query: SearchQuery) -> SearchPage:
+        """POST /api/search: a page of results, and where the next one begins."""
+        with contextlib.ExitStack() as stack:
+            files = [
+                (
+                    field,
+                    (
+                        path.name.encode("utf-8", "replace").decode(),
+                        stack.enter_context(path.open("rb")),
+                    ),
+                )
+                for field, path in query.uploads()
+            ]
+            body = self._call("POST", "/api/search", data=query.form(), files=files or None)
+        return make(SearchPage, body | {"results": [make(Result, r) for r in body["results"]]})
+
+    def thumbnail(self, image_id: int) -> bytes:
+        """GET /api/image/<id>/thumbnail: WebP."""
+        return self._bytes(f"/api/image/{image_id}/thumbnail")
 
     def feature(self, image_path: str, model: str = "similar") -> dict[str, Any]:
         """POST /api/compute/feature_extraction; ``model`` is a question or a model's name."""

@@ -111,6 +111,27 @@ class Settings(BaseSettings):
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1024 * 1024, description="most that one job stream may hold, bytes"
     )
+    max_missing_share: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="share of a dataset's files that may vanish without being confirmed",
+    )
+    watch_mode: Literal["auto", "events", "polling"] = Field(
+        "auto", description="how watched folders are watched"
+    )
+    watch_poll_s: float = Field(
+        30.0, ge=0.2, le=86400, description="seconds between two looks at a folder that is polled"
+    )
+    thumbnail_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="most that kept thumbnails may take, bytes"
+    )
+    search_by_url: bool = Field(
+        False, description="whether the controller fetches query pictures from public web addresses"
+    )
+    url_timeout: float = Field(
+        10.0, gt=0, le=600, description="seconds for fetching a query picture"
+    )
     http_threads: int = Field(16, ge=2, le=512, description="threads that serve HTTP")
 
     database_url: str = _seed(
@@ -153,7 +174,7 @@ class Settings(BaseSettings):
     def _similar_first(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
         return with_similar(value)
 
-    @field_validator("runtime", "device", "precision", mode="before")
+    @field_validator("runtime", "device", "precision", "watch_mode", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

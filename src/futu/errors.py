@@ -13,7 +13,7 @@
     |-- NotIndexedError            409 not_indexed
     |-- BusyError                  409 busy
     |-- PlanRefusedError           409 plan_refused
-    |-- OperationUnderWayError     409 operation_under_way
+    |-- BusyError                  409 busy
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
     |   |-- UnsupportedImageError  415 not_an_image
@@ -36,6 +36,7 @@
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
     |-- TrashError                 500 trash
+    |   `-- PlaceTakenError        500 place_taken
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
@@ -133,13 +134,6 @@ class NotIndexedError(FutuError):
     code = "not_indexed"
 
 
-class BusyError(FutuError):
-    """Something else is at it; wait for that, or end it."""
-
-    status = 409
-    code = "busy"
-
-
 class PlanRefusedError(FutuError):
     """A plan that must not be carried out as it is; nothing was moved."""
 
@@ -147,11 +141,11 @@ class PlanRefusedError(FutuError):
     code = "plan_refused"
 
 
-class OperationUnderWayError(FutuError):
-    """Pictures are being moved already; one operation at a time."""
+class BusyError(FutuError):
+    """What was asked for is under way, and goes one at a time."""
 
     status = 409
-    code = "operation_under_way"
+    code = "busy"
 
 
 class ImageError(FutuError):
@@ -291,6 +285,12 @@ class TrashError(FutuError):
     """A file could not be moved to the trash or home."""
 
     code = "trash"
+
+
+class PlaceTakenError(TrashError):
+    """Another file is where a file from the trash belongs."""
+
+    code = "place_taken"
 
 
 class ArchiveError(FutuError):

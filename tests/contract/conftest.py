@@ -76,11 +76,12 @@ def url(request: pytest.FixtureRequest, redis_url: str, redis_server: RedisServe
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(
-    request: pytest.FixtureRequest, tmp_path: Path, postgresql: Callable[[], str]
-) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
-    return sqlite_url(tmp_path / "catalogue.db") if request.param == "sqlite" else postgresql()
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "catalogue.db")
+    make: Callable[[], str] = request.getfixturevalue("postgresql")
+    return make()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from tests.catalogues import MODEL, counts_are_right, digest, everything, fill, outcome, scanned
 
-from futu.catalogue import migrate
+from futu.catalogue import engine, migrate
 from futu.catalogue.engine import open_engine
 from futu.catalogue.records import Outcome, ScannedFile
 from futu.catalogue.schema import FAILED, MISSING, READY
@@ -255,3 +255,26 @@ def test_database_that_is_gone_is_said_to_be_so(catalogue: Catalogue, database_u
     with pytest.raises(SettingsError, match="cannot be reached"):
         Catalogue(database_url)
     admin.dispose()
+
+
+def test_writer_that_does_nothing_for_long_loses_its_transaction(
+    postgresql: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_IDLE_TIMEOUT_MS", 100)
+    url = postgresql()
+    suspended, other = Catalogue(url), Catalogue(url)
+
+    def write_slowly() -> None:
+        with suspended.write() as db, ThreadPoolExecutor() as pool:
+            # It waits until the other one has written, which waits for it.
+            pool.submit(other.add_dataset, "d", "/d").result()
+            db.execute(text("SELECT 1"))
+
+    with suspended.read() as reading:
+        assert reading.scalar(text("SELECT count(*) FROM datasets")) == 0
+        with pytest.raises(CatalogueUnavailableError, match="cannot be used now"):
+            write_slowly()
+        assert reading.scalar(text("SELECT count(*) FROM datasets")) == 0
+    assert [dataset.name for dataset in suspended.datasets()] == ["d"]
+    suspended.close()
+    other.close()

@@ -21,6 +21,9 @@ CALLS: dict[str, Callable[[Catalogue], object]] = {
     "unfinished_datasets": lambda c: c.unfinished_datasets(),
     "image": lambda c: c.image(3),
     "images_of_vectors": lambda c: c.images_of_vectors([1, 2], [1, 2]),
+    "image_of_content": lambda c: c.image_of_content(digest(1)),
+    "image_at": lambda c: c.image_at(1, "a/3.jpg"),
+    "vector_of_content": lambda c: c.vector_of_content(digest(1), MODEL),
     "vectors": lambda c: list(c.vectors([1])),
     "vector_ids": lambda c: c.vector_ids([digest(1), digest(2)], MODEL),
     "write_files": lambda c: c.write_files(1, scanned(range(3))),
@@ -54,9 +57,12 @@ def test_call_finds_its_rows_by_an_index(catalogue: Catalogue, name: str) -> Non
     def note(_c: object, _u: object, statement: str, values: Any, _x: object, many: bool) -> None:
         asked.append((statement, values[0] if many else values))
 
-    event.listen(catalogue._engine, "before_cursor_execute", note)
+    engines = (catalogue._engine, catalogue._unpooled)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
     CALLS[name](catalogue)
-    event.remove(catalogue._engine, "before_cursor_execute", note)
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", note)
     assert asked
     with catalogue.read() as db:
         for statement, values in asked:

@@ -35,7 +35,7 @@ def check(catalogue: Catalogue, committed: int) -> None:
     assert len(catalogue.interrupted_builds()) <= 1
 
 
-KILLS = {"sqlite": 30, "postgresql": 10}
+KILLS = {"sqlite": 30, "postgresql": 5}
 KILLS_IN_SOAK = 100
 
 
@@ -81,7 +81,7 @@ def test_killed_writer_loses_nothing_and_leaves_nothing_by_half(
     launcher.stdin.close()
     assert launcher.wait() == 0
     launcher.stdout.close()
-    assert killed_at_work > kills // 10
+    assert killed_at_work > 0
     finished = Catalogue(database_url)
     write_batch(finished, first)
     clean = Catalogue(sqlite_url(tmp_path / "clean.db"))

@@ -42,7 +42,29 @@ def test_index_then_search_print_neighbours(system: System) -> None:
     assert found.returncode == 0, found.stderr
     assert "5.jpg" in found.stdout.splitlines()[1]
     as_json = futu(system, "search", str(folder / "5.jpg"), "--dataset", "cli", "--json")
-    assert json.loads(as_json.stdout)[0]["fname"] == "5.jpg"
+    first = json.loads(as_json.stdout)[0]
+    assert first["fname"] == "5.jpg"
+    known = futu(system, "search", "--id", str(first["id"]), "--mode", "auto", "--json")
+    assert known.returncode == 0, known.stderr
+    assert json.loads(known.stdout)[0] == first | {
+        "generation": json.loads(known.stdout)[0]["generation"]
+    }
+    narrow = [
+        "--at",
+        "cli",
+        "5.jpg",
+        "--prefix",
+        "6",
+        "--min-size",
+        "0.1kB",
+        "--after",
+        "2001-01-01",
+    ]
+    found = futu(system, "search", *narrow, "--unlike-id", "1", "--crop", "0%,0%,50%,50%")
+    assert found.returncode == 0, found.stderr
+    assert [line.split()[-1] for line in found.stdout.splitlines()] == ["image", "6.jpg"]
+    second = futu(system, "search", "--at", "cli", "5.jpg", "--dataset", "cli", "--page", "2")
+    assert second.stdout.count(".jpg") == 0
 
 
 def test_index_takes_a_folder_below_a_root(system: System) -> None:

@@ -1,7 +1,7 @@
 """A program that moves pictures until it is killed: ``python -m tests.integration.moving``.
 
 It waits for lines on standard input, each a folder and a seed. For each it starts a process that
-moves files of the folder's root to the trash and home again, and says its process id.
+moves files of the folder's root to the trash and home again, and says so with its process id.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def ignored(head: Head, moves: object) -> None:
 def move_on(folder: Path, seed: int) -> None:
     trash, dice = trash_of(folder), random.Random(seed)
     trash.recover(ignored)
-    os.write(1, b"at work\n")
+    # One line, so that it is not mixed with the launcher's.
+    os.write(1, f"{os.getpid()} at work\n".encode())
     while True:
         files = [
             os.path.join(where, name)
@@ -54,7 +55,6 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             move_on(Path(folder), int(seed))
-        os.write(1, f"pid {pid}\n".encode())
         os.waitpid(pid, 0)
         os.write(1, b"dead\n")
 

@@ -15,6 +15,7 @@ from futu.catalogue.duplicate_records import FoundGroup, FoundMember
 from futu.catalogue.records import DatasetRecord
 from futu.catalogue.schema import DONE
 from futu.controller.app import create_app
+from futu.controller.service import Controller
 from futu.images.folder import hash_bytes
 from futu.trash.disk import Disk
 from futu.trash.plan import PlanRow, from_text, to_csv
@@ -329,7 +330,7 @@ def test_second_operation_is_refused_while_one_is_under_way_and_a_stop_takes_it_
 
     monkeypatch.setattr(Disk, "rename", slow)
     answer = desk.post("/api/duplicates/apply", {"rows": rows}, 503)
-    assert asked == ["operation_under_way", "moving"]
+    assert asked == ["busy", "moving"]
     assert "Everything is where it was" in answer["error"]
     assert desk.names() == desk.found() == set(COPIES)
 
@@ -397,3 +398,24 @@ def test_unknown_operation_is_said(desk: Desk) -> None:
     ):
         assert answer.status_code == 404
         assert answer.get_json()["code"] == "unknown_operation"
+
+
+def test_trash_outlives_the_data_directory(desk: Desk, tmp_path: Path) -> None:
+    done = desk.apply(desk.plan("a.jpg", "copy of a.jpg", "sub.jpg"))
+    desk.site.rest()
+    desk.site.controller.stop()
+    desk.site.settings = desk.site.settings.model_copy(update={"data_dir": tmp_path / "new"})
+    desk.site.controller = Controller(desk.site.settings)
+    desk.site.start()
+    desk.site.work()
+    (listed,) = desk.client.get("/api/operations").get_json()["operations"]
+    assert (listed["id"], listed["state"]) == (done["id"], "applied")
+    # Its ids mean other images there, which are gone though they had the same content.
+    other = desk.fill("another", {f"{n}.jpg": b"same" for n in range(9)})
+    desk.index(other)
+    for n in range(9):
+        os.unlink(os.path.join(other.folder, f"{n}.jpg"))
+    desk.index(other)
+    assert desk.undo(done["id"])["state"] == "undone"
+    assert desk.names() == set(COPIES)
+    assert {state for state, _ in desk.site.files(other).values()} == {"missing"}

@@ -18,6 +18,7 @@ from futu.catalogue.schema import BUILDING, DONE, FAILED, READY
 from futu.controller import dispatch, scan
 from futu.errors import InvalidRequestError, SettingsError
 from futu.images.folder import hash_bytes, hash_file
+from futu.index.faiss_file import data_path
 from futu.jobs.message import ItemError, ItemResult, Job, JobResult, ServerInfo
 from futu.models.registry import spec
 from futu.models.spec import Question
@@ -334,7 +335,7 @@ def test_indexes_are_read_and_brought_level_each_by_itself(site: Site) -> None:
     assert sorted(p.name for p in folder.glob("*.json")) == sorted(
         f"{model_id}.faiss.json" for model_id in (SIMILAR_ID, COPY_ID)
     )
-    (folder / f"{COPY_ID}.faiss").write_bytes(b"damaged")
+    data_path(folder / f"{COPY_ID}.faiss").write_bytes(b"damaged")
     site.controller = type(site.controller)(site.settings)
     site.start()
     assert vectors(site) == {SIMILAR_ID: 5, COPY_ID: 5}

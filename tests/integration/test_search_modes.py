@@ -52,7 +52,7 @@ def search(http: FlaskClient, **fields: str) -> Any:
 def test_each_mode_searches_vectors_of_its_own_model(site: Site, http: FlaskClient) -> None:
     site.serve("both", *BOTH)
     build(site, http, questions=["copy"])
-    for mode, model in (("similar", SIMILAR), ("copy", COPY), ("auto", SIMILAR)):
+    for mode, model in (("similar", SIMILAR), ("copy", COPY)):
         answer = search(http, mode=mode)
         assert answer.status_code == 200, answer.json
         assert answer.json["model_id"] == model.model_id

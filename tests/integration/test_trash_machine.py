@@ -7,9 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 from tests.integration.trashing import Box, KilledError
 
 from futu.errors import TrashError
@@ -17,13 +24,12 @@ from futu.errors import TrashError
 # Where a step costs nothing; what is to be far is told so to the disk.
 _MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 _NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/a.jpg", "sub/deep/c.png", "far/d.jpg", "far/e"])
-_STEPS = st.none() | st.integers(0, 60)
+# How many steps are done before the process dies; from 40 on it mostly lives.
+_STEPS = st.integers(0, 60)
 
 
 class TrashMachine(RuleBasedStateMachine):
     """Pictures, a trash, a disk that dies, and a user who does as he likes."""
-
-    operations = Bundle("operations")
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,6 +37,7 @@ class TrashMachine(RuleBasedStateMachine):
         self.box = Box(self.folder)
         self.box.disk.far = str(self.box.root / "far")
         self.number = 0
+        self.plans = 0
         self.originals: dict[bytes, int] = {}
 
     def teardown(self) -> None:
@@ -49,102 +56,96 @@ class TrashMachine(RuleBasedStateMachine):
             found += [os.path.relpath(os.path.join(where, name), self.box.root) for name in names]
         return sorted(found)
 
-    def _survive(self, steps: int | None, data: st.DataObject) -> None:
+    def _survive(self, data: st.DataObject) -> None:
         """What holds after a crash; then the program starts again, and may crash again."""
-        disk = self.box.disk
-        while True:
+        for again in (True, True, False):
             there = self.box.contents()
             assert all(original in there for original in self.originals)
             self.box.trash = self.box.reopened()
-            disk.left = data.draw(_STEPS) if steps is not None else None
+            self.box.disk.left = data.draw(_STEPS) if again else None
             try:
                 self.box.trash.recover(self.box.home)
                 break
             except KilledError:
-                steps = steps - 1 if steps else None
-        disk.left = None
+                continue
+        self.box.disk.left = None
 
-    @rule(name=_NAMES)
-    def add(self, name: str) -> None:
-        if not os.path.lexists(self.box.root / name):
+    @initialize(names=st.lists(_NAMES, min_size=2, unique=True), links=st.booleans())
+    def begin(self, names: list[str], links: bool) -> None:
+        self.box.disk.links = links
+        for name in names:
             self.box.put(name, self._new())
 
-    @rule(data=st.data())
-    def rename(self, data: st.DataObject) -> None:
-        """The user gives a file another name."""
+    @rule(data=st.data(), what=st.sampled_from(["add", "rename", "tidy"]))
+    def meddle(self, data: st.DataObject, what: str) -> None:
+        """The user takes places, gives files other names, removes empty folders."""
+        root = self.box.root
+        if what == "tidy":
+            for where, _, _ in os.walk(root, topdown=False):
+                if ".futu-trash" not in where and not os.listdir(where):
+                    os.rmdir(where)
+            root.mkdir(exist_ok=True)
+            return
+        names, target = self._at_home(), data.draw(_NAMES)
+        if os.path.lexists(root / target):
+            return
+        if what == "add":
+            self.box.put(target, self._new())
+        elif names:
+            (root / target).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(root / data.draw(st.sampled_from(names)), root / target)
+
+    @precondition(lambda self: self._at_home())
+    @rule(data=st.data(), steps=_STEPS, fails_at=st.integers(0, 9))
+    def apply(self, data: st.DataObject, steps: int, fails_at: int) -> None:
         names = self._at_home()
-        target = data.draw(_NAMES)
-        if names and not os.path.lexists(self.box.root / target):
-            (self.box.root / target).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.box.root / data.draw(st.sampled_from(names)), self.box.root / target)
-
-    @rule()
-    def remove_empty_folders(self) -> None:
-        for where, _, _ in os.walk(self.box.root, topdown=False):
-            if ".futu-trash" not in where and not os.listdir(where):
-                os.rmdir(where)
-
-    @rule(links=st.booleans())
-    def other_disk(self, links: bool) -> None:
-        self.box.disk.links = links
-
-    @rule(target=operations, data=st.data(), steps=_STEPS, fails_at=st.none() | st.integers(0, 3))
-    def apply(self, data: st.DataObject, steps: int | None, fails_at: int | None) -> str:
-        names = self._at_home()
-        if not names:
-            return ""
         chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         leaving = [
             self.box.leaving(name, self.originals[(self.box.root / name).read_bytes()])
             for name in chosen
         ]
-        before = self.box.contents(), self._at_home()
+        before = self.box.contents(), names
 
         def check() -> None:
             nonlocal fails_at
-            if fails_at is not None:
-                fails_at -= 1
-                if fails_at < 0:
-                    raise TrashError("Enough.")
+            fails_at -= 1
+            if fails_at < 0:
+                raise TrashError("Enough.")
 
+        # The same whenever the same is done again.
+        self.plans += 1
         self.box.disk.left = steps
         try:
-            operation = self.box.apply(leaving, check)
+            self.box.apply(leaving, check, f"operation {self.plans:03}")
         except KilledError:
-            self._survive(3, data)
+            self._survive(data)
             assert (self.box.contents(), self._at_home()) == before
-            return self.box.trash.operations()[0].head.operation
         except TrashError:
             assert (self.box.contents(), self._at_home()) == before
-            return ""
-        finally:
-            self.box.disk.left = None
-        assert not set(chosen) & set(self._at_home())
-        return operation
+        else:
+            assert not set(chosen) & set(self._at_home())
+        self.box.disk.left = None
 
-    @rule(operation=consumes(operations), data=st.data(), steps=_STEPS, some=st.booleans())
-    def undo(self, operation: str, data: st.DataObject, steps: int | None, some: bool) -> None:
-        if not operation:
-            return
-        known = {o.head.operation for o in self.box.trash.operations()}
-        if operation not in known:
-            return
-        images = sorted(i for m, _ in self.box.trash.moves(operation) for i in m.images)
+    @precondition(lambda self: self.box.trash.operations())
+    @rule(data=st.data(), steps=_STEPS, some=st.booleans())
+    def undo(self, data: st.DataObject, steps: int, some: bool) -> None:
+        known = sorted(o.head.operation for o in self.box.trash.operations())
+        operation = data.draw(st.sampled_from(known))
+        images = sorted(i for m, _ in self.box.trash.moves(operation) for i in m.images) or [0]
         wanted = data.draw(st.sets(st.sampled_from(images))) if some else None
         taken = set(self._at_home())
         self.box.disk.left = steps
         try:
-            self.box.trash.undo(operation, self.box.home, wanted)
+            done = self.box.trash.undo(operation, self.box.home, wanted)
         except KilledError:
-            self._survive(3, data)
+            self._survive(data)
+            return
         self.box.disk.left = None
-        undone = self.box.trash.operation(operation)
-        inside = [m for m, there in self.box.trash.moves(operation) if there]
-        if steps is None:
-            for move in inside:
-                place = os.path.relpath(move.source, self.box.root)
-                assert place in taken or (wanted is not None and not wanted & set(move.images))
-            assert undone.left == len(inside)
+        inside = [move for move, there in self.box.trash.moves(operation) if there]
+        for move in inside:
+            place = os.path.relpath(move.source, self.box.root)
+            assert place in taken or (wanted is not None and not wanted & set(move.images))
+        assert done.left == len(inside)
 
     @invariant()
     def every_original_is_there_exactly_once(self) -> None:
@@ -156,9 +157,51 @@ class TrashMachine(RuleBasedStateMachine):
 
 
 TrashMachine.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=100,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestTrash = TrashMachine.TestCase
+
+NAMES = ("a.jpg", "sub/b.jpg", "far/c.jpg")
+
+
+def _home(box: Box) -> list[bytes]:
+    return [(box.root / name).read_bytes() for name in NAMES if (box.root / name).exists()]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("phase", ["apply", "undo"])
+def test_crash_at_every_step_sends_files_home(tmp_path: Path, phase: str, links: bool) -> None:
+    originals = [name.encode() for name in NAMES]
+    step = 0
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=_MEMORY))
+        try:
+            box = Box(folder)
+            box.disk.far, box.disk.links = str(box.root / "far"), links
+            for name in NAMES:
+                box.put(name, name.encode())
+            leaving = [box.leaving(name, number) for number, name in enumerate(NAMES)]
+            if phase == "undo":
+                operation = box.apply(leaving)
+                assert (_home(box), box.gone) == ([], {0, 1, 2})
+            box.disk.left = step
+            try:
+                if phase == "apply":
+                    box.apply(leaving)
+                else:
+                    box.trash.undo(operation, box.home)
+                break
+            except KilledError:
+                assert set(box.contents()) >= set(originals)
+            box.disk.left = None
+            box.reopened().recover(box.home)
+            if phase == "apply" or _home(box):
+                assert (_home(box), box.gone) == (originals, set())
+            assert box.contents() == sorted(originals)
+            step += 1
+        finally:
+            shutil.rmtree(folder)
+    assert step > 20

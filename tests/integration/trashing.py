@@ -132,9 +132,14 @@ class Box:
             digest = hash_bytes(file.read()).hex()
         return Leaving(full, digest, signature(full), (image,), "1")
 
-    def apply(self, leaving: Sequence[Leaving], check: Callable[[], None] = lambda: None) -> str:
+    def apply(
+        self,
+        leaving: Sequence[Leaving],
+        check: Callable[[], None] = lambda: None,
+        operation: str | None = None,
+    ) -> str:
         """Move files to the trash; the operation's id."""
-        done = self.trash.apply(leaving, "c", self.moved, self.home, check)
+        done = self.trash.apply(leaving, "c", self.moved, self.home, check, operation)
         return done.head.operation
 
     def moved(self, head: Head, moves: Sequence[Move]) -> None:

@@ -17,7 +17,8 @@ from futu.errors import (
     UnreadableFileError,
 )
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display, hash_file, read_bytes, walk
+from futu.images.folder import ImageRoots, display, hash_file, read_bytes
+from futu.images.walk import walk
 
 
 @pytest.fixture

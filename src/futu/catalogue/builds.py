@@ -34,7 +34,12 @@ class BuildQueries(Session):
     """Builds and their failures."""
 
     def start_build(
-        self, dataset_id: int, model_id: str, *, retry_failed: bool = False
+        self,
+        dataset_id: int,
+        model_id: str,
+        *,
+        retry_failed: bool = False,
+        confirm_missing: bool = False,
     ) -> BuildRecord:
         """A new build of a dataset, and the end of one that was interrupted, in one step.
 
@@ -42,6 +47,7 @@ class BuildQueries(Session):
             dataset_id: whose.
             model_id: the model it is for.
             retry_failed: as ``retry_failed`` below, in the same step.
+            confirm_missing: whether files that are gone are forgotten however many they are.
         """
         interrupted = (Build.dataset_id == dataset_id) & (Build.state == BUILDING)
         started_at = now()
@@ -59,11 +65,22 @@ class BuildQueries(Session):
                 _wait_again(db, dataset_id)
             key = db.execute(
                 insert(Build).values(
-                    dataset_id=dataset_id, model_id=model_id, state=BUILDING, started_at=started_at
+                    dataset_id=dataset_id,
+                    model_id=model_id,
+                    state=BUILDING,
+                    confirm_missing=confirm_missing,
+                    started_at=started_at,
                 )
             ).inserted_primary_key
         assert key is not None  # noqa: S101 - an INSERT of one row has one
-        return BuildRecord(key[0], dataset_id, model_id, BUILDING, started_at=started_at)
+        return BuildRecord(
+            key[0],
+            dataset_id,
+            model_id,
+            BUILDING,
+            confirm_missing=confirm_missing,
+            started_at=started_at,
+        )
 
     def save_build(self, build: BuildRecord) -> None:
         """Write a build's state and counts; one that has ended stays as it is."""

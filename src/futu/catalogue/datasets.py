@@ -126,6 +126,11 @@ class DatasetQueries(Session):
         with self.write(searchable=False) as db:
             db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
 
+    def set_watched(self, dataset_id: int, watched: bool) -> None:
+        """Let a dataset be watched from now on, or no longer."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(watched=watched))
+
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
         one = (
@@ -158,4 +163,5 @@ def _datasets() -> Any:
         Dataset.description,
         Dataset.questions,
         Dataset.reference,
+        Dataset.watched,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import NullPool
 
 from futu.errors import SettingsError
 
@@ -64,7 +65,7 @@ def shown(url: URL) -> str:
     return plain.set(query=query).render_as_string(hide_password=True)
 
 
-def open_engine(url: str, program: str = PROGRAM) -> Engine:
+def open_engine(url: str, program: str = PROGRAM, *, pooled: bool = True) -> Engine:
     """Connect to the catalogue's database.
 
     SQLite gets a write-ahead log, so that searches read while a build writes.
@@ -72,23 +73,27 @@ def open_engine(url: str, program: str = PROGRAM) -> Engine:
     Args:
         url: of SQLite or PostgreSQL.
         program: the name under which PostgreSQL lists the connections.
+        pooled: whether connections are kept for others when they are closed.
 
     Raises:
         SettingsError: the URL is wrong, or the driver is not installed.
     """
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed)
+        engine = create_engine(parsed, hide_parameters=True, poolclass=None if pooled else NullPool)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+    # A server that was restarted costs no request; a bounded number of connections.
+    bounds = {"pool_size": _CONNECTIONS // 2, "max_overflow": _CONNECTIONS // 2}
+    pool: dict[str, Any] = bounds if pooled else {"poolclass": NullPool}
     try:
         engine = create_engine(
             parsed,
-            # A server that was restarted costs no request; a bounded number of connections.
+            # A thousand values of a statement that failed would only fill the log.
+            hide_parameters=True,
             pool_pre_ping=True,
-            pool_size=_CONNECTIONS // 2,
-            max_overflow=_CONNECTIONS // 2,
+            **pool,
             connect_args={"application_name": program, "connect_timeout": 10},
         )
     except ImportError:
@@ -164,7 +169,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A write transaction takes its lock at once: one that began as a read and then writes
     # fails without waiting when another has written in between.
-    writes = connection.get_execution_options().get("futu_writes", False)
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return  # each statement sees the newest state
+    writes = options.get("futu_writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -172,7 +180,6 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(
             f"SET lock_timeout = {_BUSY_TIMEOUT_MS}; "
-            f"SET idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}; "
             # A plan made while a table was small must not stay when it is large.
             "SET plan_cache_mode = force_custom_plan"
         )
@@ -181,10 +188,13 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 def _begin_postgresql(connection: Connection) -> None:
     # As SQLite has it: a write transaction is alone among writers, of all controllers. So no two
-    # can deadlock, and what one has read stays so until it writes.
+    # can deadlock, and what one has read stays so until it writes. One that only reads holds up
+    # nobody, and may take its time.
     options = connection.get_execution_options()
     if options.get("futu_writes", False):
-        if (most_ms := options.get("futu_idle_ms")) is not None:
-            # Before the lock, lest a process be suspended between the two.
-            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {most_ms}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER})")
+        most_ms = int(options.get("futu_idle_ms", _IDLE_TIMEOUT_MS))
+        # The limit before the lock, lest a process be suspended between the two.
+        connection.exec_driver_sql(
+            f"SELECT set_config('idle_in_transaction_session_timeout', '{most_ms}', true), "
+            f"pg_advisory_xact_lock({_WRITER})"
+        )

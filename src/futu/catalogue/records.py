@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,10 @@ class DatasetRecord:
     description: str
     questions: tuple[str, ...] = ("similar",)
     reference: bool = False
+    watched: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFile:
+class KnownFile(NamedTuple):
     """What is known of a file of a dataset; ``vector_id`` is None while it has no vector."""
 
     id: int
@@ -41,11 +42,23 @@ class KnownFile:
     state: str
     error_code: str | None
     vector_id: int | None
+    scanned_at_ns: int
+
+
+class StoredVector(NamedTuple):
+    """A searchable image and its vector, if it has one; ``size`` in bytes."""
+
+    path: str
+    vector_id: int | None
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A new or changed file as the scan found it, to be written."""
+    """A new or changed file as the scan found it, to be written.
+
+    ``scanned_at_ns``: when its content was hashed, nanoseconds since 1970.
+    """
 
     path: str
     size: int
@@ -54,6 +67,7 @@ class ScannedFile:
     state: str
     error_code: str | None = None
     error: str | None = None
+    scanned_at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,47 @@ class ImageRecord:
     state: str
     content_hash: bytes | None = None
     vector_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which images a search is about: those of these datasets that meet every bound given.
+
+    Attributes:
+        dataset_ids: ascending.
+        path_prefix: what the path relative to the dataset's folder begins with.
+        after_ns, before_ns: of the file's modification time, nanoseconds since the epoch; the
+            first is inclusive, the second exclusive.
+        min_size, max_size: of the file, bytes, inclusive.
+        min_width, max_width, min_height, max_height: of the upright picture, pixels, inclusive.
+    """
+
+    dataset_ids: tuple[int, ...]
+    path_prefix: str = ""
+    after_ns: int | None = None
+    before_ns: int | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    min_width: int | None = None
+    max_width: int | None = None
+    min_height: int | None = None
+    max_height: int | None = None
+
+    def admits(self, image: ImageRecord) -> bool:
+        """Whether a searchable image is in the scope."""
+        return (
+            image.dataset_id in self.dataset_ids
+            and image.path.startswith(self.path_prefix)
+            and (self.after_ns is None or image.mtime_ns >= self.after_ns)
+            and (self.before_ns is None or image.mtime_ns < self.before_ns)
+            and _within(image.size, self.min_size, self.max_size)
+            and _within(image.width, self.min_width, self.max_width)
+            and _within(image.height, self.min_height, self.max_height)
+        )
+
+
+def _within(value: int, least: int | None, most: int | None) -> bool:
+    return (least is None or value >= least) and (most is None or value <= most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +173,7 @@ class BuildRecord:
     quarantined: int = 0
     missing: int = 0
     message: str = ""
+    confirm_missing: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

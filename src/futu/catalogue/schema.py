@@ -31,7 +31,9 @@ QUARANTINED = "quarantined"
 aside because workers died over it."""
 
 BUILDING, DONE, ERROR, CANCELLED = "building", "done", "error", "cancelled"
-"""States of a build, together with ``pending``."""
+UNCONFIRMED = "unconfirmed"
+"""States of a build, together with ``pending``. ``unconfirmed``: done, but so many files had
+vanished that none of them was forgotten."""
 
 
 class FilePath(TypeDecorator[str]):
@@ -118,6 +120,7 @@ class Dataset(Base):
     """A folder of pictures. ``questions`` are those that its images get vectors for.
 
     ``reference``: whether its files are kept whatever they are copies of.
+    ``watched``: whether a running controller indexes it whenever it changes.
     """
 
     __tablename__ = "datasets"
@@ -128,17 +131,23 @@ class Dataset(Base):
     description: Mapped[str] = mapped_column(Text, default="")
     questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
     reference: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    watched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
 class Image(Base):
-    """A file of a dataset. ``path`` is relative to the dataset's folder."""
+    """A file of a dataset. ``path`` is relative to the dataset's folder.
+
+    ``scanned_at_ns``: when its content was hashed, nanoseconds since 1970 by our clock.
+    """
 
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("dataset_id", "path"),
         Index(None, "dataset_id", "state", "id"),
         Index(None, "content_hash"),
+        Index(None, "dataset_id", "mtime_ns"),
+        Index(None, "dataset_id", "size"),
         {"sqlite_autoincrement": True},
     )
 
@@ -147,6 +156,7 @@ class Image(Base):
     path: Mapped[str] = mapped_column(FilePath)
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    scanned_at_ns: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     content_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
     state: Mapped[str] = mapped_column(String(16))
     error_code: Mapped[str | None] = mapped_column(String(64))
@@ -189,7 +199,8 @@ class Build(Base):
     """One indexing of a dataset, and what came of it.
 
     ``total`` is what the scan saw; when the build is done it is the sum of ``added``,
-    ``unchanged``, ``reused``, ``failed`` and ``quarantined``.
+    ``unchanged``, ``reused``, ``failed`` and ``quarantined``. ``confirm_missing``: whether
+    files that are gone are forgotten however many they are.
     """
 
     __tablename__ = "builds"
@@ -217,5 +228,6 @@ class Build(Base):
     quarantined: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     missing: Mapped[int] = mapped_column(Integer, default=0)
     message: Mapped[str] = mapped_column(PlainText, default="")
+    confirm_missing: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     started_at: Mapped[datetime] = mapped_column(UtcTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcTime)

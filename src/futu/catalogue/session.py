@@ -7,7 +7,8 @@ import copy
 import itertools
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
@@ -123,6 +124,10 @@ class Session:
         self._engine = open_engine(url, program)
         self._reader = reader(self._engine)
         self._lock = threading.Lock()
+        # Not of the pool, which is smaller than the number of threads that may search.
+        self._unpooled = open_engine(url, program, pooled=False)
+        self._own = threading.local()
+        self._quick: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._changes = itertools.count(1)
         self._seen = [0]
         self.shared = self._engine.dialect.name == "postgresql"
@@ -134,7 +139,9 @@ class Session:
             raise
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; no thread may be using one."""
+        for connection in list(self._quick):
+            connection.close()
         self._engine.dispose()
 
     @contextlib.contextmanager
@@ -146,6 +153,31 @@ class Session:
         """
         with self._answering_database(), self._reader.connect() as connection:
             yield connection
+
+    def rows(self, statement: Any, parameters: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of one small query, by a connection that each thread has to itself.
+
+        A search makes a few of these; to take a connection and begin a transaction for each
+        costs more than the queries.
+
+        Raises:
+            CatalogueUnavailableError: the database does not answer.
+        """
+        with self._answering_database():
+            connection: Connection | None = getattr(self._own, "connection", None)
+            if connection is not None and not connection.closed:
+                try:
+                    return connection.execute(statement, parameters).all()
+                except DBAPIError as error:
+                    connection.close()
+                    if not error.connection_invalidated:
+                        raise
+            # The first of this thread, or the server has been restarted since.
+            options = {"isolation_level": "AUTOCOMMIT"}
+            connection = self._unpooled.connect().execution_options(**options)
+            self._own.connection = connection
+            self._quick.add(connection)
+            return connection.execute(statement, parameters).all()
 
     @contextlib.contextmanager
     def write(self, *, searchable: bool = True) -> Iterator[Connection]:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
+from futu.catalogue.checking import CheckQueries
 from futu.catalogue.copies import CopyQueries
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.duplicates import DuplicateQueries
@@ -58,6 +59,7 @@ class Catalogue(
     VerdictQueries,
     CopyQueries,
     TrashQueries,
+    CheckQueries,
 ):
     """The source of truth. See ``Session`` for how it is opened."""
 
@@ -75,6 +77,7 @@ class Catalogue(
                 Image.state,
                 Image.error_code,
                 Vector.id,
+                Image.scanned_at_ns,
             )
             .outerjoin(
                 Vector,
@@ -84,6 +87,13 @@ class Catalogue(
         )
         with self.read() as db:
             return {row[0]: KnownFile(*row[1:]) for row in db.execute(query)}
+
+    def confirm_files(self, image_ids: Sequence[int], scanned_at_ns: int) -> None:
+        """These files still had their content at this time."""
+        with self.write() as db:
+            for chunk in chunks(image_ids):
+                this = Image.id.in_(chunk)
+                db.execute(update(Image).where(this).values(scanned_at_ns=scanned_at_ns))
 
     def vector_ids(self, hashes: Sequence[bytes], model_id: str) -> dict[bytes, int]:
         """Content hash -> vector id, for those that have one."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, duplicates, index, keeping, models, search, status, trash
+from futu.cli import builds, duplicates, index, keeping, models, search, status, trash, verify
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -62,6 +62,7 @@ for _command in (
     builds.jobs,
     search.search,
     duplicates.duplicates,
+    verify.verify,
     status.datasets,
     status.status,
     models.models,

@@ -17,6 +17,7 @@ from rich.table import Table
 from futu.client import Client
 
 _POLL_S = 0.25
+_WATCH_BEGINS_S = 5.0
 
 
 @click.command()
@@ -27,6 +28,13 @@ _POLL_S = 0.25
     metavar="LIST",
     help="What the dataset answers from now on: similar, or similar,copy.",
 )
+@click.option(
+    "--confirm-missing",
+    is_flag=True,
+    help="Forget files that are gone, however many they are.",
+)
+@click.option("--watch", is_flag=True, help="From now on index it whenever a file in it changes.")
+@click.option("--unwatch", is_flag=True, help="Watch it no longer.")
 @click.option("--cancel", is_flag=True, help="End the build; the next one goes on from there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
@@ -35,13 +43,22 @@ def index(
     dataset: str,
     retry_failed: bool,
     questions: str | None,
+    confirm_missing: bool,
+    watch: bool,
+    unwatch: bool,
     cancel: bool,
     as_json: bool,
 ) -> None:
     """Index DATASET: the name of a dataset, or a folder inside the image roots.
 
     Only new and changed files cost time. Ctrl-C asks whether the build is to go on without you.
+
+    With --watch the controller goes on watching the folder, also after it was started again.
+    --unwatch ends that. When more files than FUTU_MAX_MISSING_SHARE allows (20 %) are gone, none is
+    forgotten, since a disk may not be mounted; --confirm-missing says that they are gone for good.
     """
+    if watch and unwatch:
+        raise click.UsageError("--watch and --unwatch exclude each other: give one of them.")
     with Client(server) as client:
         name = _dataset_name(client, dataset)
         console = Console(stderr=True)
@@ -49,8 +66,16 @@ def index(
             found = client.cancel_build(name)
             console.print("Cancelling." if found else f"No build of {name} is under way.")
             return
+        if unwatch:
+            found = client.unwatch(name)
+            console.print(f"{name} is {'no longer' if found else 'not'} watched.", markup=False)
+            return
         asked = [q.strip() for q in questions.split(",")] if questions is not None else None
-        client.build_index([name], questions=asked, retry_failed=retry_failed)
+        client.build_index(
+            [name], questions=asked, retry_failed=retry_failed, confirm_missing=confirm_missing
+        )
+        if watch:
+            client.watch(name)
         try:
             progress = _follow(client, name, console)
         except KeyboardInterrupt:
@@ -69,9 +94,23 @@ def index(
                 console.print(f"failed: {failure.path}: {failure.error}", markup=False, style="red")
             if troubled > len(failures):
                 console.print(f"… and {troubled - len(failures)} more failed.")
-            console.print(progress.message, markup=False)
+            console.print(progress.message, markup=False, soft_wrap=True)
+            if watch:
+                console.print(_how_watched(client, name), markup=False, soft_wrap=True)
         if progress.status != "done":
             sys.exit(1)
+
+
+def _how_watched(client: Client, name: str) -> str:
+    """What --watch has brought about."""
+    deadline = time.monotonic() + _WATCH_BEGINS_S
+    while True:
+        found = next(w for w in client.watched() if w["dataset"] == name)
+        if found["how"] != "starting" or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    reason = f" {found['message']}" if found["message"] else ""
+    return f"{name} is watched ({found['how']}).{reason} futu index {name} --unwatch ends it."
 
 
 def _stop_asked() -> bool:

@@ -28,17 +28,20 @@ def datasets(
         if no_reference is not None:
             client.set_reference(no_reference, False)
         found = client.datasets()
+        how = {watch["dataset"]: watch["how"] for watch in client.watched()}
     if as_json:
         click.echo(json.dumps([asdict(d) for d in found], ensure_ascii=False, indent=1))
         return
     if not found:
         click.echo("No datasets yet. Put a folder of pictures into the datasets folder.")
         return
-    table = Table("id", "name", "images", "indexed", "answers", "status", "folder", box=None)
+    table = Table(
+        "id", "name", "images", "indexed", "answers", "status", "watched", "folder", box=None
+    )
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
         name = f"{d.name} (reference)" if d.reference else d.name
-        table.add_row(str(d.id), name, *counts, answers, d.status, d.folder)
+        table.add_row(str(d.id), name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
     Console().print(table)
 
 

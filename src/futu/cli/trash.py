@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from futu.client import Client
 from futu.client_trash import UNDER_WAY, Operation, Plan, TrashedFile
@@ -47,7 +47,9 @@ def list_(server: str | None, operation: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(o) for o in found], ensure_ascii=False, indent=1))
         return
-    table = Table("operation", "when", "state", "images", "in the trash", "bytes", box=None)
+    table = Table(Column("operation", no_wrap=True, min_width=23), box=None)
+    for title in ("when", "state", "images", "in the trash", "bytes"):
+        table.add_column(title)
     for o in found:
         when = (o.created_at or "").replace("T", " ")[:16]
         size = decimal(o.bytes)
@@ -232,7 +234,7 @@ def _show_files(files: Sequence[TrashedFile], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(f) for f in files], ensure_ascii=False, indent=1))
         return
-    table = Table("image", "path", "bytes", "", box=None)
+    table = Table("image", Column("path", overflow="fold"), "bytes", "", box=None)
     for file in files:
         ids = ", ".join(map(str, file.image_ids)) or "sidecar"
         where = "in the trash" if file.in_trash else "not in the trash"

@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 
 Answer = tuple[Lease, JobResult]
 
+_IN_A_ROW = 4
+"""Batches of one model that a worker runs in a row when another model takes its turn with it:
+each change of models reads the other's weights anew."""
+
 
 class Batcher:
     """The workers of a compute server for one kind of job.
@@ -33,7 +37,7 @@ class Batcher:
         loader: decodes.
         server: our name.
         ending: set when no further job is to be begun.
-        lane: whose models are used.
+        lane: whose models are used; those of datasets for full batches side by side.
         workers: threads.
         ahead: undecoded pictures in hand below which a further job is wanted.
         batch: pictures in a full batch of a model.
@@ -107,7 +111,7 @@ class Batcher:
         try:
             for spec in specs:
                 if spec.model_id not in self._waiting:
-                    batch = self._batch(spec)
+                    batch = self._batch(spec) * (_IN_A_ROW if len(specs) > 1 else 1)
                     with self._changed:
                         self._waiting.setdefault(spec.model_id, WaitingPictures(spec, batch))
         except Exception as error:
@@ -121,7 +125,7 @@ class Batcher:
         opened = OpenJob(lease, specs, [ItemResult() for _ in items], len(items))
         with self._changed:
             self._open.append(opened)
-            self._changed.notify_all()
+            self._changed.notify()
 
     def overdue(self, limit_s: float) -> list[Lease]:
         """Take away the jobs over a picture of which a worker has been for so long.
@@ -165,6 +169,7 @@ class Batcher:
     def _work(self, worker: Worker) -> None:
         while not worker.abandoned:
             with self._changed:
+                worker.at_work = False
                 step = self._next(worker)
                 while step is None:
                     if self._ending.is_set() and not self._open:
@@ -173,6 +178,10 @@ class Batcher:
                         return
                     self._changed.wait(self._patience_s())
                     step = self._next(worker)
+                worker.at_work = True
+                # One by one: workers woken for nothing take the interpreter from those at work.
+                if self._more():
+                    self._changed.notify()
             try:
                 answers = [
                     (opened.lease, JobResult(opened.lease.job.job_id, self._server, opened.results))
@@ -206,20 +215,33 @@ class Batcher:
                 return self._run_of(waiting)
         return None
 
+    def _at_work(self) -> bool:
+        """Whether a worker, other than one that asks, does something; with the lock held."""
+        return any(worker.at_work for worker in self._workers)
+
+    def _more(self) -> bool:
+        """Whether there is something to do; called with the lock held."""
+        return any(waiting.pictures for waiting in self._waiting.values()) or any(
+            opened.next_item < len(opened.results) for opened in self._open
+        )
+
     def _patience_s(self) -> float | None:
-        """So long the parts of batches wait for pictures that are being decoded; None: no matter.
+        """So long the parts of batches wait for company while others are at work; None: no matter.
 
         Called with the lock held.
         """
         since = [waiting.since for waiting in self._waiting.values() if waiting.pictures]
-        if not since or not any(worker.decoding for worker in self._workers):
+        if not since or not self._at_work():
             return None
         return max(0.0, min(since) + self._coalesce_s - time.monotonic())
 
     def _run_of(self, waiting: WaitingPictures) -> Callable[[], list[OpenJob]]:
         count = min(waiting.batch, len(waiting.pictures))
         ready = [waiting.pictures.popleft() for _ in range(count)]
-        return lambda: self._run(waiting.spec, [r for r in ready if not r[0].dropped])
+        # Models that share all cores spend a tenth of their time waiting for each other.
+        crowded = count == waiting.batch and (self._at_work() or self._more())
+        lane: Lane = "library" if crowded else self._lane
+        return lambda: self._run(waiting.spec, lane, [r for r in ready if not r[0].dropped])
 
     def _decode(self, worker: Worker, opened: OpenJob, index: int) -> list[OpenJob]:
         item = opened.lease.job.items[index]
@@ -232,7 +254,6 @@ class Batcher:
             worker.decoding = None
             opened.results[index] = result
             self._spread(opened, result, inputs)
-            self._changed.notify_all()
             return self._step_done([opened])
 
     def _spread(self, opened: OpenJob, result: ItemResult, inputs: Inputs | None) -> None:
@@ -245,11 +266,11 @@ class Batcher:
                 waiting.since = time.monotonic()
             waiting.pictures.append((opened, result, inputs[spec.model_id]))
 
-    def _run(self, spec: ModelSpec, ready: list[Ready]) -> list[OpenJob]:
+    def _run(self, spec: ModelSpec, lane: Lane, ready: list[Ready]) -> list[OpenJob]:
         if not ready:
             return []
         try:
-            with self._host.use(spec, self._lane) as extractor:
+            with self._host.use(spec, lane) as extractor:
                 vectors = infer([pixels for _, _, pixels in ready], extractor)
             note([result for _, result, _ in ready], vectors, spec.model_id)
         except Exception as error:

@@ -39,11 +39,13 @@ class Worker:
     Attributes:
         decoding: the job whose picture it decodes.
         watch: how long it has been at it.
+        at_work: whether it is at a step of any kind.
         abandoned: whether another thread has taken its place.
     """
 
     decoding: OpenJob | None = None
     watch: Watch = field(default_factory=Watch)
+    at_work: bool = False
     abandoned: bool = False
 
 

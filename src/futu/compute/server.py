@@ -44,8 +44,9 @@ from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.choice import Choice
 from futu.models.memory import keep_large_blocks_apart
+from futu.models.registry import default_spec
 from futu.models.runtime import CPU_BATCH
-from futu.models.spec import ModelSpec
+from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import model_file
 
 log = logging.getLogger(__name__)
@@ -180,11 +181,14 @@ class ComputeServer:
         self._say_goodbye()
 
     def _warm_up(self) -> None:
-        """Load what the first dataset will need, and choose its batches, before it comes."""
-        try:
-            self._models.batch(self._models.first)
-        except FutuError as error:
-            log.error("%s", error)
+        """Load what the first datasets will need, and choose its batches, before they come."""
+        for question in QUESTIONS:
+            spec = default_spec(question, self._settings)
+            try:
+                if spec.model_id in self._models.specs() and not self._stop.is_set():
+                    self._models.batch(spec)
+            except FutuError as error:
+                log.error("%s", error)
 
     @property
     def abandoned(self) -> int:

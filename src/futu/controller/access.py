@@ -7,6 +7,7 @@ page of another site.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 import logging
@@ -94,10 +95,12 @@ def authorised(request: Request, token: str) -> bool:
     return _has_token(request, token) or is_local(request)
 
 
+@functools.lru_cache(maxsize=256)
 def _name(host: str) -> str:
     return urlsplit(f"//{host}").hostname or ""
 
 
+@functools.lru_cache(maxsize=1024)
 def _is_loopback(name: str) -> bool:
     if name == "localhost" or name.endswith(".localhost"):
         return True

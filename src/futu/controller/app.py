@@ -22,6 +22,7 @@ from futu.controller.routes import (
     search,
     status,
     trash,
+    watching,
 )
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError
@@ -66,6 +67,7 @@ def create_app(controller: Controller) -> Flask:
         search,
         status,
         trash,
+        watching,
     ):
         app.register_blueprint(module.blueprint(controller))
 

@@ -82,6 +82,9 @@ class Build:
         record: the counts.
         halt: set when the build is asked to end.
         again: whether another build is to follow this one at once.
+        again_confirms: whether that one forgets files that are gone however many they are.
+        vanished: how many files are gone, and of how many.
+        held: whether these are so many that none was forgotten.
         can: model_ids that live compute servers have, as of the last look.
         files: contents under way.
         outstanding: jobs under way, by id.
@@ -102,6 +105,9 @@ class Build:
         self.lock = threading.Condition()
         self.halt = threading.Event()
         self.again = False
+        self.again_confirms = False
+        self.vanished = (0, 0)
+        self.held = False
         self.scanned = False
         self.can: frozenset[str] = frozenset()
         self.files: dict[bytes, Waiting] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from futu.catalogue.records import BuildRecord
-from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING
+from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, PENDING, UNCONFIRMED
 
 
 def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def describe(record: BuildRecord | None, *, scanned: bool = True) -> dict[str, A
     return {
         "progress": percent,
         # The front ends know four; whoever waits for the end is to stop at a cancelled one too.
-        "status": ERROR if status == CANCELLED else status,
+        "status": ERROR if status in (CANCELLED, UNCONFIRMED) else status,
         "state": status,
         "current": current,
         "total": total,
@@ -58,6 +58,24 @@ def summary(record: BuildRecord) -> str:
     return (
         f"{record.total} images: {record.added} new, {record.reused} known by content, "
         f"{record.unchanged} unchanged, {record.failed} failed{aside}, {record.missing} gone."
+    )
+
+
+def withheld(name: str, folder: str, gone: int, of: int, share: float) -> str:
+    """What is said when so many files have vanished that none is forgotten.
+
+    Args:
+        name: of the dataset.
+        folder: where they were.
+        gone: how many have vanished.
+        of: how many there were.
+        share: the most that may vanish without a word, 0 to 1.
+    """
+    return (
+        f" {gone} of the {of} known images are no longer in {folder}: {100 * gone / of:.0f} %, "
+        f"more than FUTU_MAX_MISSING_SHARE ({100 * share:g} %). None of them was forgotten. If a "
+        "disk is not mounted, mount it and index again; if they are meant to be gone: "
+        f"futu index {name} --confirm-missing."
     )
 
 

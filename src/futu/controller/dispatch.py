@@ -19,6 +19,7 @@ from futu.controller.outbox import Outbox
 from futu.errors import ChangedFileError, FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import hash_bytes, read_bytes
+from futu.images.walk import require_disk
 from futu.jobs.message import ImageItem, Job, ServerInfo, new_job_id
 from futu.jobs.streams import JobQueue
 
@@ -201,6 +202,9 @@ class Dispatch:
         """A content with its bytes, from the first of its files that still has them.
 
         Those that do not have failed. None: no file has it, or it has come to its end.
+
+        Raises:
+            MissingFileError: the whole folder is gone; nothing has failed.
         """
         while True:
             with build.lock:
@@ -216,6 +220,7 @@ class Dispatch:
                     file=item.name,
                 )
             except FutuError as error:
+                require_disk(build.folder)
                 with build.lock:
                     path = build.drop_file(content)
                     if path is not None:

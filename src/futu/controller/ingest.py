@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from futu.catalogue.records import BuildRecord, DatasetRecord
-from futu.catalogue.schema import BUILDING, CANCELLED, ERROR
+from futu.catalogue.schema import BUILDING, CANCELLED, ERROR, UNCONFIRMED
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError
-from futu.controller.describe import shortage
+from futu.controller.describe import shortage, withheld
 from futu.controller.dispatch import Dispatch
+from futu.controller.inherited import Inherited
 from futu.controller.lifecycle import Builds
-from futu.controller.scan import Inherited, Scan
-from futu.errors import FutuError
+from futu.controller.scan import Scan
+from futu.errors import FutuError, MissingFileError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots
+from futu.images.folder import ImageRoots, display
 from futu.index.live import LiveIndexes
 from futu.jobs.streams import JobQueue
 
@@ -42,6 +43,7 @@ class Ingest(Builds):
         names: question -> name of its model, for messages.
         limits: for reading files.
         batch_size: the most pictures in one job.
+        missing_share: see ``Scan``.
 
     Attributes:
         index_lock: held while catalogue and index are changed together.
@@ -58,6 +60,7 @@ class Ingest(Builds):
         *,
         names: Mapping[str, str],
         batch_size: int,
+        missing_share: float = 0.2,
     ) -> None:
         super().__init__(catalogue, {q: live.model_id for q, live in indexes.items()})
         self._queue = queue
@@ -66,7 +69,8 @@ class Ingest(Builds):
         self._tried: dict[int, set[str]] = {}
         self.inherited = Inherited()
         self.index_lock = threading.Lock()
-        self._scan = Scan(catalogue, roots, self.inherited)
+        self._missing_share = missing_share
+        self._scan = Scan(catalogue, roots, self.inherited, missing_share)
         self._dispatch = Dispatch(catalogue, queue, limits, batch_size)
         self._stop = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep_on, name="sweep", daemon=True)
@@ -97,14 +101,14 @@ class Ingest(Builds):
     def _work(self, build: Build) -> str:
         self._dispatch.look(build)
         try:
-            self._scan.run(build, lambda contents: self._dispatch.send(build, contents))
+            note = self._scan.run(build, lambda contents: self._dispatch.send(build, contents))
             self._dispatch.finish(build)
-        except BuildCancelledError:
+        except (BuildCancelledError, MissingFileError):
             try:
                 self._dispatch.withdraw(build)
             except FutuError as error:
                 name = build.dataset.name
-                log.warning("jobs of the cancelled build of %s stay: %s", name, error)
+                log.warning("jobs of the ended build of %s stay: %s", name, error)
             raise
         with self.index_lock:
             self._indexes.level(
@@ -114,7 +118,14 @@ class Ingest(Builds):
             )
         self._indexes.save_soon()
         self._tried[build.dataset.id] = set(build.models) - build.given_up
-        return self._shortage(build)
+        return note + self._withheld(build) + self._shortage(build)
+
+    def _withheld(self, build: Build) -> str:
+        """What is to be said of files that were not forgotten."""
+        if not build.held:
+            return ""
+        folder, (gone, of) = display(build.folder), build.vanished
+        return withheld(build.dataset.name, folder, gone, of, self._missing_share)
 
     def _shortage(self, build: Build) -> str:
         """What is to be said of vectors that are lacking."""
@@ -180,6 +191,6 @@ def _to_go_on(last: BuildRecord | None) -> bool:
     """Whether to build again; a cancelled one stays so, a failed one is left alone for a while."""
     if last is None or last.state == BUILDING:
         return True
-    if last.state == ERROR and last.finished_at is not None:
+    if last.state in (ERROR, UNCONFIRMED) and last.finished_at is not None:
         return datetime.now(UTC) - last.finished_at > _AFTER_ERROR
     return last.state != CANCELLED

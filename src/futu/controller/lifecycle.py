@@ -1,6 +1,6 @@
 """The states of builds. Every change of one is made here, under one lock.
 
-    start --> queued --> running --> done | error
+    start --> queued --> running --> done | unconfirmed | error
                 |           |
                 `-----------`------> cancelled
 
@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from futu.catalogue.records import BuildRecord, DatasetRecord
-from futu.catalogue.schema import CANCELLED, DONE, ERROR
+from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, UNCONFIRMED
 from futu.catalogue.store import Catalogue
 from futu.controller.build import Build, BuildCancelledError, BuildStoppedError
 from futu.controller.describe import describe, summary
@@ -78,6 +78,7 @@ class Builds(abc.ABC):
         *,
         questions: Sequence[str] | None = None,
         retry_failed: bool = False,
+        confirm_missing: bool = False,
         follow: bool = False,
     ) -> Build:
         """Begin a build, or return the one under way.
@@ -88,6 +89,8 @@ class Builds(abc.ABC):
                 others is followed by one for these.
             retry_failed: whether files that failed or were put aside are tried again: by this
                 build or, when one is under way that may have passed them, by one after it.
+            confirm_missing: whether files that are gone are forgotten however many they are; by
+                the build under way too, if it has not come to that.
             follow: files were set to wait for their vectors; as above.
         """
         with self._lock:
@@ -95,7 +98,14 @@ class Builds(abc.ABC):
                 follow |= self._catalogue.set_questions(dataset.id, questions)
             build = self._under_way.get(dataset.id)
             if build is None:
-                return self._begin(dataset, retry_failed=retry_failed)
+                return self._begin(
+                    dataset, retry_failed=retry_failed, confirm_missing=confirm_missing
+                )
+            if confirm_missing:
+                with build.lock:
+                    build.record.confirm_missing = build.again_confirms = True
+                    self._catalogue.save_build(build.record)
+                follow = True
             if retry_failed and self._catalogue.retry_failed(dataset.id):
                 follow = True
             build.again |= follow
@@ -108,9 +118,12 @@ class Builds(abc.ABC):
         with self._lock:
             if dataset.id in self._under_way:
                 return False
-            if not wanted(self._catalogue.last_build(dataset.id)):
+            last = self._catalogue.last_build(dataset.id)
+            if not wanted(last):
                 return False
-            self._begin(dataset)
+            interrupted = last is not None and last.state == BUILDING
+            confirmed = interrupted and last is not None and last.confirm_missing
+            self._begin(dataset, confirm_missing=confirmed)
             return True
 
     def cancel(self, dataset: DatasetRecord) -> bool:
@@ -149,6 +162,10 @@ class Builds(abc.ABC):
         """The build that waits for a job."""
         return next((b for b in self._under_way.values() if job_id in b.outstanding), None)
 
+    def is_under_way(self, dataset: DatasetRecord) -> bool:
+        """Whether a build of a dataset has not come to its end."""
+        return dataset.id in self._under_way
+
     def progress(self, dataset: DatasetRecord) -> dict[str, Any]:
         """How far the build under way is, or what came of the last one."""
         build = self._under_way.get(dataset.id)
@@ -177,9 +194,13 @@ class Builds(abc.ABC):
 
     # --- from state to state ---------------------------------------------------------------
 
-    def _begin(self, dataset: DatasetRecord, *, retry_failed: bool = False) -> Build:
+    def _begin(
+        self, dataset: DatasetRecord, *, retry_failed: bool = False, confirm_missing: bool = False
+    ) -> Build:
         models = [self._models[question] for question in self._questions(dataset.id)]
-        record = self._catalogue.start_build(dataset.id, models[0], retry_failed=retry_failed)
+        record = self._catalogue.start_build(
+            dataset.id, models[0], retry_failed=retry_failed, confirm_missing=confirm_missing
+        )
         build = Build(dataset, record, models)
         self._unwritten.pop(dataset.id, None)
         self._under_way = {**self._under_way, dataset.id: build}
@@ -202,9 +223,13 @@ class Builds(abc.ABC):
         try:
             note = self._work(build)
             message = summary(record) + note
-            if self._end(build, DONE, message):
-                log.info(
-                    "build of %s done in %.1f s: %s", name, time.monotonic() - started, message
+            if self._end(build, UNCONFIRMED if build.held else DONE, message):
+                log.log(
+                    logging.WARNING if build.held else logging.INFO,
+                    "build of %s done in %.1f s: %s",
+                    name,
+                    time.monotonic() - started,
+                    message,
                 )
         except BuildCancelledError:
             log.debug("the cancelled build of %s has let go", name)
@@ -231,7 +256,7 @@ class Builds(abc.ABC):
             self._write_end(build, state, message)
             try:
                 if build.again:
-                    self._begin(build.dataset)
+                    self._begin(build.dataset, confirm_missing=build.again_confirms)
             except Exception:
                 log.exception(
                     "no build follows that of %s; the sweep sees to it", build.dataset.name

@@ -12,8 +12,8 @@ from futu.controller.keeping import RULES
 from futu.controller.outcomes import CHECKING, UNDOING, Outcomes, UnderWay
 from futu.controller.planning import Group, Plan, Planner, Reference, with_sidecars
 from futu.errors import (
+    BusyError,
     FutuError,
-    OperationUnderWayError,
     PlanRefusedError,
     UnavailableError,
     UnknownOperationError,
@@ -104,7 +104,7 @@ class Operations:
         Raises:
             PlanRefusedError, OutsideRootsError: see ``checking.check``; also when a file has not
                 the content it should have. Nothing was moved.
-            OperationUnderWayError: another one is under way.
+            BusyError: another one is under way.
             TrashError: a file could not be moved. Everything is back.
         """
         if self._lock.locked():
@@ -130,7 +130,7 @@ class Operations:
 
         Raises:
             UnknownOperationError: there is none.
-            OperationUnderWayError: another one is under way.
+            BusyError: another one is under way.
         """
         if operation is None:
             newest = next((o for o in self.trash.operations() if o.left), None)
@@ -298,8 +298,8 @@ def _numbers(group: str) -> tuple[int, int] | None:
     return (int(run_id), int(number)) if plain else None
 
 
-def _under_way() -> OperationUnderWayError:
-    return OperationUnderWayError(
+def _under_way() -> BusyError:
+    return BusyError(
         "Pictures are being moved already; futu trash list shows how far it is. Try again when it "
         "has ended."
     )

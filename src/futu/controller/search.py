@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from futu.catalogue.records import DatasetRecord, Ids, ImageRecord
+from futu.catalogue.records import DatasetRecord, Scope
 from futu.catalogue.store import Catalogue
+from futu.controller.fresh import FreshCache
+from futu.controller.neighbours import Neighbour, Neighbours, Page
 from futu.errors import (
     InvalidRequestError,
     JobFailedError,
@@ -26,22 +27,11 @@ from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models.spec import ModelSpec, Question
 
+"""Searches in a row whose results turn out to have been deleted."""
+
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 """Before a job is sent again that a server without its model has taken."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """An image and its cosine similarity to the query."""
-
-    image: ImageRecord
-    cosine: float
-
-    @property
-    def similarity(self) -> float:
-        """0-100."""
-        return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
 
 
 class Search:
@@ -68,12 +58,19 @@ class Search:
         self._indexes = indexes
         self._limits = limits
         self._models = models
-        self._allowed: dict[tuple[str, tuple[int, ...]], tuple[int, Ids]] = {}
-        self._answering: dict[str, tuple[int, set[int]]] = {}
+        self._neighbours = Neighbours(catalogue)
+        self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
 
     def model_id(self, question: Question) -> str:
         """The model in use."""
         return self._models[question].model_id
+
+    def datasets(self) -> dict[str, DatasetRecord]:
+        """All datasets by name."""
+        catalogue = self._catalogue
+        return self._datasets.get(
+            "", catalogue.changes, lambda: {d.name: d for d in catalogue.datasets()}
+        )
 
     def question_of(self, name: str) -> Question:
         """The question that a model in use answers.
@@ -124,10 +121,12 @@ class Search:
         stream: Stream,
         timeout_s: float,
         question: Question = "similar",
+        also: Sequence[Question] = (),
     ) -> list[ItemResult]:
         """Feature vectors of pictures, by a compute server, in order.
 
         A server without the model may lease the job; it is then asked again, within the time.
+        Vectors for the questions ``also`` are there if the server that leases it has the models.
 
         Raises:
             NoComputeServerError, NoModelError, QueueFullError, JobTimeoutError, JobFailedError.
@@ -136,7 +135,8 @@ class Search:
         left_s, pause_s = timeout_s, _FIRST_PAUSE_S
         while True:
             self.require_server(question)
-            job = Job(new_job_id(), stream, [self.model_id(question)], list(items))
+            models = [self.model_id(asked) for asked in (question, *also)]
+            job = Job(new_job_id(), stream, models, list(items))
             result = self._queue.ask(job, left_s)
             if result.error is None:
                 break
@@ -196,15 +196,16 @@ class Search:
         Raises:
             NotIndexedError: none of them has anything indexed for the question.
         """
-        model_id = self.model_id(question)
-        changes = self._catalogue.changes
-        cached = self._answering.get(model_id)
-        if cached is None or cached[0] != changes:
-            cached = self._answering[model_id] = (changes, self._catalogue.answering(model_id))
-        ready = [dataset for dataset in datasets if dataset.id in cached[1]]
+        answering = self._neighbours.answering(self.model_id(question))
+        ready = [dataset for dataset in datasets if dataset.id in answering]
         if not ready:
             raise self._not_indexed(datasets, question)
         return ready
+
+    def is_indexed(self, datasets: Sequence[DatasetRecord], question: Question) -> bool:
+        """Whether one of the datasets has anything indexed for a question."""
+        answering = self._neighbours.answering(self.model_id(question))
+        return any(dataset.id in answering for dataset in datasets)
 
     def _not_indexed(
         self, datasets: Sequence[DatasetRecord], question: Question
@@ -236,26 +237,39 @@ class Search:
         offset: int = 0,
         min_similarity: float = 0.0,
     ) -> list[Neighbour]:
-        """The images most similar to a vector, best first; equal files stand beside each other."""
-        dataset_ids = tuple(sorted(dataset.id for dataset in datasets))
-        wanted = k + offset
-        allowed = self._allowed_ids(self.model_id(question), dataset_ids)
-        ids, cosines = self._indexes[question].index.search(vector, wanted, allowed)
-        images = self._catalogue.images_of_vectors(ids.tolist(), dataset_ids)
-        found = [
-            Neighbour(image, float(cosine))
-            for vector_id, cosine in zip(ids.tolist(), cosines)
-            for image in images.get(vector_id, ())
-        ]
-        return [n for n in found[offset:wanted] if n.similarity >= min_similarity]
+        """The images of datasets that are most similar to a vector; see ``Neighbours.find``."""
+        scope = Scope(tuple(sorted(dataset.id for dataset in datasets)))
+        page = self.page(vector, scope, question, k=k, offset=offset, min_similarity=min_similarity)
+        return page.neighbours
 
-    def _allowed_ids(self, model_id: str, dataset_ids: tuple[int, ...]) -> Ids:
-        changes = self._catalogue.changes
-        key = (model_id, dataset_ids)
-        cached = self._allowed.get(key)
-        if cached is None or cached[0] != changes:
-            ids = self._catalogue.searchable_vector_ids(model_id, dataset_ids)
-            if len(self._allowed) > 64:
-                self._allowed.clear()
-            cached = self._allowed[key] = (changes, ids)
-        return cached[1]
+    def page(
+        self,
+        vector: npt.NDArray[np.float32],
+        scope: Scope,
+        question: Question,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """See ``Neighbours.find``."""
+        live = self._indexes[question]
+        found = self._neighbours.find(
+            live, vector, scope, k=k, offset=offset, min_similarity=min_similarity
+        )
+        return found if question == "similar" else found.matching(question)
+
+    def copies_first(
+        self,
+        vectors: Mapping[Question, npt.NDArray[np.float32]],
+        scope: Scope,
+        *,
+        k: int,
+        offset: int = 0,
+        min_similarity: float = 0.0,
+    ) -> Page:
+        """See ``Neighbours.copies_first``."""
+        asked = {question: (self._indexes[question], v) for question, v in vectors.items()}
+        return self._neighbours.copies_first(
+            asked, scope, k=k, offset=offset, min_similarity=min_similarity
+        )

@@ -17,20 +17,25 @@ from futu.config import Settings
 from futu.controller.access import keep_token, load_token
 from futu.controller.collector import Collector
 from futu.controller.duplicates.explaining import Explaining
-from futu.controller.duplicates.finder import Finder, Step
-from futu.controller.duplicates.neighbourhood import Rule
+from futu.controller.duplicates.finder import Finders
 from futu.controller.duplicates.pixels import PixelHashes
 from futu.controller.duplicates.runs import DuplicateRuns
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
 from futu.controller.operations import Operations
+from futu.controller.query import Querying
 from futu.controller.relay import Relay
+from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
+from futu.controller.thumbnails import Thumbnails
+from futu.controller.verify import Verifier
+from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
 from futu.errors import FutuError, InvalidRequestError, SettingsError
 from futu.images.decode import DecodeLimits
-from futu.images.folder import ImageRoots, display, walk
+from futu.images.folder import ImageRoots, display
+from futu.images.walk import walk
 from futu.index.live import LiveIndex, LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndex
 from futu.index.milvus_server import MilvusServer, milvus_address
@@ -97,7 +102,7 @@ class Controller:
         )
         self.jobs = JobAdmin(self.queue)
         self._places = Places(self.roots, settings.data_dir / "trash")
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
             LeaderLock(self.queue, settings.lease_s),
@@ -110,7 +115,12 @@ class Controller:
             self.catalogue, self.indexes, self._index_lock, lambda: self.leads
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
-        self.edits = Explaining(self.catalogue, self.roots, self.limits)
+        self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
+        self.remote = RemotePictures(self.limits, settings.url_timeout)
+        self.thumbnails = Thumbnails(
+            settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
+        )
+        self.edits = Explaining(self.catalogue, self.thumbnails)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -136,13 +146,14 @@ class Controller:
     def _begin(self, term: Term | None) -> None:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
-            self.ingest, self.collector = self._tasks(self.catalogue.under(term))
+            self._make_tasks(self.catalogue.under(term))
         self._level()
         self.discover()
         self.operations.take_up()
         self.collector.start()
         self.ingest.resume()
         self.duplicates.resume()
+        self.watcher.start()
         self._at_work = True
         if term is not None:
             self.relay.start()
@@ -164,15 +175,12 @@ class Controller:
         """End it."""
         self._at_work = False
         self.relay.stop()
-        self.duplicates.stop()
-        self.operations.stop()
-        self.ingest.stop()
-        self.collector.stop()
-        self.ingest, self.collector = self._tasks(self.catalogue)
+        self._stop_tasks()
+        self._make_tasks(self.catalogue)
 
-    def _tasks(self, catalogue: Catalogue) -> tuple[Ingest, Collector]:
-        """Builds and collector, not started; what finds duplicates, and what moves pictures."""
-        ingest = Ingest(
+    def _make_tasks(self, catalogue: Catalogue) -> None:
+        """Builds, collector, watching, verifying, moving and duplicates, not started."""
+        self.ingest = ingest = Ingest(
             catalogue,
             self.queue,
             self.roots,
@@ -180,29 +188,41 @@ class Controller:
             self.limits,
             names={q: model.name for q, model in self.models.items()},
             batch_size=self.settings.batch_size,
+            missing_share=self.settings.max_missing_share,
         )
         ingest.index_lock = self._index_lock
         self.operations = Operations(
             catalogue, self.roots, self._places, self.models["similar"].model_id, self._came_home
         )
+        self.collector = Collector(catalogue, self.queue, ingest, self.indexes)
+        self.watcher = Watcher(
+            catalogue,
+            self.roots,
+            lambda dataset: ingest.start_if(dataset, lambda _: True),
+            mode=self.settings.watch_mode,
+            poll_s=self.settings.watch_poll_s,
+        )
+        self.verifier = Verifier(
+            catalogue,
+            self.roots,
+            ingest,
+            self.indexes,
+            missing_share=self.settings.max_missing_share,
+        )
         pixels = PixelHashes(
             catalogue, self.queue, self.roots, self.limits, self.settings.batch_feature_timeout
         )
+        finders = Finders(catalogue, pixels, self.indexes, self.settings.keep_rules)
+        self.duplicates = DuplicateRuns(catalogue, finders)
 
-        def finder(rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
-            return Finder(
-                catalogue,
-                pixels,
-                self.indexes["copy"],
-                self.indexes["similar"],
-                rule,
-                dataset_ids,
-                step,
-                self.settings.keep_rules,
-            )
-
-        self.duplicates = DuplicateRuns(catalogue, finder, self.models["copy"].model_id)
-        return ingest, Collector(catalogue, self.queue, ingest, self.indexes)
+    def _stop_tasks(self) -> None:
+        """Watching, duplicates, moving, verifying, builds, collector: in that order."""
+        self.watcher.stop()
+        self.duplicates.stop()
+        self.operations.stop()
+        self.verifier.stop()
+        self.ingest.stop()
+        self.collector.stop()
 
     def _on_server(self, model_id: str, dimension: int) -> LiveIndex:
         server = self._index_server
@@ -210,17 +230,11 @@ class Controller:
         return MilvusLiveIndex(server, self.catalogue.identity, model_id, dimension)
 
     def stop(self) -> None:
-        """Following, lead, duplicates, moving, builds, collector, index, connections, lock.
-
-        In that order.
-        """
+        """Following, lead, its tasks, index, connections, lock: in that order."""
         self._follower.stop()
         self.leadership.stop()
         self.relay.stop()
-        self.duplicates.stop()
-        self.operations.stop()
-        self.ingest.stop()
-        self.collector.stop()
+        self._stop_tasks()
         self.indexes.close()
         self.indexes.save()
         if self._index_server is not None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from futu.index import faiss_file
 from futu.index.base import Floats, Ids, Index
 from futu.index.gate import Gate
-from futu.index.policy import FLAT, HNSW_SQ8, RECALL, Plan
+from futu.index.policy import FLAT, HNSW_SQ8, RECALL, Plan, plan
 from futu.index.rows import Rows
 
 # The package's own type hints lack much of what its SWIG layer has.
@@ -77,7 +77,7 @@ class FaissIndex(Index):
 
     Args:
         dimension: of the vectors.
-        plan: how it is made; None: all are compared.
+        made: how; None: all are compared.
         training: vectors that show the range of each dimension, (n, dimension) float32; for
             one byte a dimension.
 
@@ -89,11 +89,11 @@ class FaissIndex(Index):
     """
 
     def __init__(
-        self, dimension: int, plan: Plan | None = None, training: Floats | None = None
+        self, dimension: int, made: Plan | None = None, training: Floats | None = None
     ) -> None:
-        plan = plan or Plan(FLAT, "there are few vectors: all are compared")
-        self.kind = plan.kind
-        self.reason = plan.reason
+        made = made or plan(0, dimension)
+        self.kind = made.kind
+        self.reason = made.reason
         self.dimension = dimension
         self.source: Callable[[Sequence[int]], Iterator[tuple[Ids, Floats]]] | None = None
         self.tuning = Tuning()
@@ -103,7 +103,7 @@ class FaissIndex(Index):
         self.changing = threading.Lock()
         self.gate = Gate()
         self._scopes: list[_Scope] = []
-        self.faiss = _empty(dimension, plan.kind, training)
+        self.faiss = _empty(dimension, made.kind, training)
         self.trained = faiss.serialize_index(self.faiss).tobytes()
 
     def __len__(self) -> int:
@@ -262,7 +262,10 @@ class FaissIndex(Index):
 
     def parameters(self) -> dict[str, Any]:
         """See ``Index.parameters``."""
-        facts: dict[str, Any] = {"reason": self.reason}
+        fitting = plan(len(self), self.dimension)
+        facts: dict[str, Any] = {
+            "reason": fitting.reason if fitting.kind == self.kind else self.reason
+        }
         if self.kind != FLAT:
             facts |= {"links": LINKS, **asdict(self.tuning)}
         return facts

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,12 +157,12 @@ class Keeper:
                 return
             plan, reason = self._due(index), self._asked
             if plan is None and reason is not None:
-                plan = replace(policy.plan(len(index), index.dimension), reason=reason)
+                plan = policy.plan(len(index), index.dimension)
             self._asked = None
             try:
                 if plan is not None:
                     self.doing = "rebuilding"
-                    self._rebuild(index, plan)
+                    self._rebuild(index, plan, reason or plan.reason)
                 elif self._to_measure(index):
                     self.doing = "measuring"
                     self._measure(index)
@@ -175,7 +175,7 @@ class Keeper:
                 log.exception("index %s: %s failed", self._live.path.name, self.doing)
                 self._rest_until = time.monotonic() + _REST_AFTER_ERROR_S
                 if plan is not None:
-                    self.last = Rebuild(plan.reason, None, None, 0.0, str(error))
+                    self.last = Rebuild(reason or plan.reason, None, None, 0.0, str(error))
                 return
             finally:
                 self.doing = ""
@@ -210,9 +210,9 @@ class Keeper:
             )
         self.measured = found
 
-    def _rebuild(self, old: FaissIndex, plan: policy.Plan) -> None:
+    def _rebuild(self, old: FaissIndex, plan: policy.Plan, reason: str) -> None:
         begun, name = time.monotonic(), self._live.path.name
-        log.info("index %s: %s is being built (%s)", name, plan.kind, plan.reason)
+        log.info("index %s: %s is being built (%s)", name, plan.kind, reason)
         queries = tuning.sample(old, tuning.QUERIES)
         before = tuning.measure(old, *queries)
         source, ids = old.source, old.ids()
@@ -228,7 +228,7 @@ class Keeper:
         if after.recall < self.recall(old):
             new.exact = True
             log.warning("index %s: still only %.4f; all vectors are compared", name, after.recall)
-        self.last = Rebuild(plan.reason, before, after, time.monotonic() - begun)
+        self.last = Rebuild(reason, before, after, time.monotonic() - begun)
         log.info(
             "index %s: %s in use after %.1f s (recall@10 %.4f, p50 %.2f ms; before: %s, %.2f ms)",
             name, new.kind, self.last.seconds, after.recall, after.p50_ms, old.kind, before.p50_ms,

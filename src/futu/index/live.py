@@ -145,7 +145,7 @@ class LiveIndex:
         with self._save_lock:
             changed, version = self._changed, self.version
             try:
-                if self._dirty:
+                if self._dirty or (version >= 0 and self._saved_version < 0):
                     self._dirty, self._changed = False, 0
                     self.index.save(self.path, self._identity, self.model_id, version)
                     log.info("saved index %s: %d vectors", self.path.name, len(self.index))

@@ -33,6 +33,7 @@ class Move:
         target: where it is in the trash.
         content_hash: hexadecimal.
         size: bytes.
+        mtime_ns: when it was last written, nanoseconds.
         images: ids in the catalogue; none: a sidecar file.
         group: of which duplicate group, as the plan names it.
         of: the number of the picture that a sidecar file goes with.
@@ -43,6 +44,7 @@ class Move:
     target: str
     content_hash: str
     size: int
+    mtime_ns: int
     images: tuple[int, ...] = ()
     group: str = ""
     of: int | None = None
@@ -82,6 +84,7 @@ class Story:
         only: in ``UNDOING``: the numbers that go home; None: all.
         twice: numbers of files that may be there as two copies of ours.
         begun: numbers of files whose name may be held by an empty file of ours.
+        home: numbers of files that came home before.
         error: why it did not go as wanted.
         left: how many files are in the trash, if it was counted.
     """
@@ -92,6 +95,7 @@ class Story:
     only: list[int] | None = None
     twice: set[int] = field(default_factory=set)
     begun: set[int] = field(default_factory=set)
+    home: set[int] = field(default_factory=set)
     error: str = ""
     left: int | None = None
 
@@ -201,3 +205,4 @@ def _tell(story: Story, line: bytes) -> None:
         story.only = record.get("only")
         story.error = record.get("error", "")
         story.left = record.get("left")
+        story.home.update(record.get("home", ()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from futu.errors import FutuError, TrashError
+from futu.errors import FutuError, PlaceTakenError, TrashError
 from futu.images.folder import display, hash_file
 from futu.trash.disk import NO_LINKS, Disk, Signature, same_file, signature
 from futu.trash.journal import Head, Journal, Move, Story
@@ -33,6 +33,7 @@ class Carrier:
         self._journal = journal
         self._story = story
         self.head = head
+        self._named: list[Move] = []
 
     def away(self, move: Move, expected: Signature) -> None:
         """Into the trash.
@@ -80,11 +81,18 @@ class Carrier:
             self._clear(part)
             raise
 
-    def home(self, move: Move) -> None:
+    def home(self, move: Move) -> bool:
         """Out of the trash, to where it was; one that is home already stays there.
 
+        It may have its name in the trash too until ``settle``.
+
+        Returns:
+            Whether it is at its place. Otherwise it is in the trash no longer, and another file is
+            there.
+
         Raises:
-            TrashError: its place is taken, or it is in neither place.
+            PlaceTakenError: another file is there.
+            TrashError: it is in neither place.
             OSError: it cannot be moved.
         """
         parts = self._parts(move)
@@ -93,7 +101,7 @@ class Carrier:
         there = os.path.lexists(move.source)
         if not os.path.lexists(move.target):
             if there:
-                return
+                return self._is_it(move)
             raise TrashError(
                 f"{display(move.source)} is neither in the trash nor at its place. If a disk is "
                 "not mounted, mount it and undo again.",
@@ -104,11 +112,11 @@ class Carrier:
                 if not self._is_double(move):
                     raise _taken(move)
                 self._disk.unlink(move.target)
-                return
+                return True
             self._disk.unlink(move.source)
         self._disk.make_folder(os.path.dirname(move.source))
         try:
-            self._give_name(move, move.target)
+            self._give_name(move, move.target, later=True)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
@@ -116,8 +124,21 @@ class Carrier:
             self._twice(move)
             self._give_name(move, parts[1])
             self._disk.unlink(move.target)
+        return True
 
-    def _give_name(self, move: Move, path: str) -> None:
+    def settle(self) -> None:
+        """Take the names in the trash away from files whose new names are on the disk.
+
+        Raises:
+            OSError: one cannot be taken away; it may be tried again.
+        """
+        for folder in sorted({os.path.dirname(move.source) for move in self._named}):
+            self._disk.sync_folder(folder)
+        while self._named:
+            self._disk.unlink(self._named[-1].target)
+            self._named.pop()
+
+    def _give_name(self, move: Move, path: str, *, later: bool = False) -> None:
         """Let the file that is at ``path`` be at its place, and no longer at ``path``."""
         try:
             self._disk.link(path, move.source)
@@ -138,6 +159,10 @@ class Carrier:
                 raise
             self._disk.sync_folder(os.path.dirname(move.source))
         else:
+            if later:
+                # To wait for the disk once for many files takes a tenth of the time.
+                self._named.append(move)
+                return
             self._disk.sync_folder(os.path.dirname(move.source))
             self._disk.unlink(path)
 
@@ -152,6 +177,15 @@ class Carrier:
         except FutuError:
             return False
         return both == {move.content_hash}
+
+    def _is_it(self, move: Move) -> bool:
+        """Whether the file at a place is the one that belongs there."""
+        if signature(move.source) == (move.size, move.mtime_ns):
+            return True
+        try:
+            return hash_file(move.source).hex() == move.content_hash
+        except FutuError:
+            return False
 
     def _is_empty_of_ours(self, move: Move) -> bool:
         empty = move.n in self._story.begun and signature(move.source).size == 0
@@ -186,8 +220,8 @@ def _require(path: str, expected: Signature, named: str | None = None) -> None:
         )
 
 
-def _taken(move: Move) -> TrashError:
-    return TrashError(
+def _taken(move: Move) -> PlaceTakenError:
+    return PlaceTakenError(
         f"The place of {display(move.source)} is taken by another file, which stays as it is. Move "
         f"that one away and undo again; the picture is safe in {display(move.target)}.",
         path=display(move.source),

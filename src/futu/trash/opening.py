@@ -39,8 +39,9 @@ class Leaving:
 
 
 def new_id() -> str:
-    """The id of an operation; ids ascend with time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    """The id of an operation; ids ascend with time, to the millisecond."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03}{secrets.token_hex(2)}"
 
 
 def open_operation(
@@ -84,7 +85,7 @@ def open_operation(
                 item.source,
                 target,
                 item.content_hash,
-                item.expected.size,
+                *item.expected,
                 item.images,
                 item.group,
                 item.of,

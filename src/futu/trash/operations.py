@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 
-from futu.errors import FutuError, OperationUnderWayError, TrashError
+from futu.errors import BusyError, FutuError, PlaceTakenError, TrashError
 from futu.images.folder import display
 from futu.trash.journal import (
     APPLIED,
@@ -104,10 +104,10 @@ class Trash(Shelf):
     ) -> FutuError:
         """Bring everything home again; the error to be raised."""
         try:
-            problems = self._bring(carrier, left[::-1], home)
+            came, problems = self._bring(carrier, left[::-1], home)
             if problems:
-                self._close(journal, INCOMPLETE, " ".join([reason.message, *problems]))
-                return _but(reason, " Not all came home: " + " ".join(problems))
+                self._close(journal, INCOMPLETE, f"{reason.message} {_told(problems)}", came)
+                return _but(reason, f" Not all came home: {_told(problems)}")
             journal.enter(ROLLED_BACK, error=reason.message, left=0)
         except Exception:
             log.exception("the operation in %s is taken up again later", display(journal.folder))
@@ -126,7 +126,7 @@ class Trash(Shelf):
 
         Raises:
             UnknownOperationError: there is none.
-            OperationUnderWayError: it is being carried out.
+            BusyError: it is being carried out.
             TrashError: its journal cannot be written.
         """
         journal = self._find(operation)
@@ -145,19 +145,33 @@ class Trash(Shelf):
             if story.head is None or story.state in (ROLLED_BACK, UNDONE):
                 return
             numbers = {m.n for m in story.moves if images is None or set(images) & set(m.images)}
-            chosen = [m for m in story.moves if m.n in numbers or m.of in numbers]
-            journal.enter(UNDOING, only=None if images is None else [m.n for m in chosen])
-            problems = self._bring(Carrier(self._disk, journal, story.head, story), chosen, home)
-            if problems:
-                self._close(journal, INCOMPLETE, " ".join(problems))
-            else:
-                self._close(journal, APPLIED)
+            chosen = [
+                move
+                for move in story.moves
+                if (move.n in numbers or move.of in numbers) and move.n not in story.home
+            ]
+            everything = len(chosen) == len(story.moves)
+            journal.enter(UNDOING, only=None if everything else [move.n for move in chosen])
+            carrier = Carrier(self._disk, journal, story.head, story)
+            came, problems = self._bring(carrier, chosen, home)
+            self._close(journal, INCOMPLETE if problems else APPLIED, _told(problems), came)
 
-    def _close(self, journal: Journal, state: str, error: str = "") -> None:
+    def _close(
+        self, journal: Journal, state: str, error: str = "", came: Sequence[int] = ()
+    ) -> None:
+        """Write down how files that should come home stand.
+
+        Args:
+            journal: the operation's.
+            state: ``APPLIED`` becomes ``UNDONE`` when nothing is in the trash.
+            error: what did not come home, and why.
+            came: numbers of the files that need not come again.
+        """
         left = sum(os.path.lexists(move.target) for move in journal.read().moves)
         if state == APPLIED and not left:
-            state = UNDONE
-        journal.enter(state, error=error, left=left)
+            journal.enter(UNDONE, left=0)
+        else:
+            journal.enter(state, error=error, left=left, home=list(came))
 
     def recover(self, home: Told) -> list[str]:
         """Bring home what a crash has left between two places.
@@ -168,14 +182,15 @@ class Trash(Shelf):
             Ids of the operations that were taken up.
         """
         taken_up = []
-        for journal in list(self._journals()):
+        # What was moved last makes room for what was moved before.
+        for journal in sorted(self._journals(), key=_name, reverse=True):
             try:
                 if journal.outline().state not in (None, MOVING, UNDOING):
                     continue
                 with self._alone(journal):
                     if self._take_up(journal, home):
                         taken_up.append(os.path.basename(journal.folder))
-            except OperationUnderWayError:
+            except BusyError:
                 continue
             except (OSError, FutuError) as error:
                 log.warning("%s is taken up later: %s", display(journal.folder), error)
@@ -196,33 +211,47 @@ class Trash(Shelf):
             return True
         only = None if story.only is None else set(story.only)
         chosen = [m for m in story.moves if only is None or m.n in only]
-        problems = self._bring(Carrier(self._disk, journal, story.head, story), chosen[::-1], home)
+        carrier = Carrier(self._disk, journal, story.head, story)
+        came, problems = self._bring(carrier, chosen[::-1], home)
         if problems:
-            # No end is written: it is tried again at each start, and by an undo.
-            log.warning("%s: %s", display(journal.folder), " ".join(problems))
+            log.warning("%s: %s", display(journal.folder), _told(problems))
+            if all(isinstance(problem, PlaceTakenError) for problem in problems):
+                self._close(journal, INCOMPLETE, _told(problems), came)
+            # Else no end is written: a disk may be back at the next start.
             return False
         if story.state == MOVING:
             journal.enter(ROLLED_BACK, error="Ended by a crash; everything came home.", left=0)
         else:
-            self._close(journal, APPLIED)
+            self._close(journal, APPLIED, came=came)
         return True
 
-    def _bring(self, carrier: Carrier, moves: Sequence[Move], home: Told) -> list[str]:
-        """Bring files home; what could not be, as sentences.
+    def _bring(
+        self, carrier: Carrier, moves: Sequence[Move], home: Told
+    ) -> tuple[list[int], list[FutuError]]:
+        """Bring files home.
+
+        Returns:
+            The numbers of those that are in the trash no longer, and why others are.
 
         Raises:
             FutuError: they are home, but ``home`` could not be told.
         """
-        problems: list[str] = []
+        numbers: list[int] = []
+        problems: list[FutuError] = []
         untold: FutuError | None = None
         for start in range(0, len(moves), _AT_ONCE):
             came = []
             for move in moves[start : start + _AT_ONCE]:
                 try:
-                    carrier.home(move)
-                    came.append(move)
+                    if carrier.home(move):
+                        came.append(move)
+                    numbers.append(move.n)
                 except (OSError, FutuError) as error:
-                    problems.append(_reason(error, move).message)
+                    problems.append(_reason(error, move))
+            try:
+                carrier.settle()
+            except OSError as error:
+                problems.append(_reason(error, came[-1] if came else moves[start]))
             try:
                 home(carrier.head, came)
             except FutuError as error:
@@ -231,8 +260,7 @@ class Trash(Shelf):
         self._tidy(carrier.head.operation, moves)
         if untold is not None:
             raise untold
-        more = len(problems) - _MOST_PROBLEMS
-        return [*problems[:_MOST_PROBLEMS], *([f"And {more} more."] if more > 0 else [])]
+        return numbers, problems
 
     def _sync(self, moves: Sequence[Move]) -> None:
         folders = {os.path.dirname(path) for m in moves for path in (m.source, m.target)}
@@ -265,6 +293,17 @@ def _reason(error: Exception, move: Move | None) -> FutuError:
         else ("Mend the permissions of its folder." if error.errno in CLOSED else "Check the disk.")
     )
     return TrashError(f"{name} cannot be moved ({error.strerror or error}). {remedy}", path=name)
+
+
+def _told(problems: Sequence[FutuError]) -> str:
+    """Some sentences about what went wrong."""
+    more = len(problems) - _MOST_PROBLEMS
+    sentences = [problem.message for problem in problems[:_MOST_PROBLEMS]]
+    return " ".join([*sentences, *([f"And {more} more."] if more > 0 else [])])
+
+
+def _name(journal: Journal) -> str:
+    return os.path.basename(journal.folder)
 
 
 def _but(reason: FutuError, more: str) -> FutuError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from futu.errors import OperationUnderWayError, UnknownOperationError
+from futu.errors import BusyError, UnknownOperationError
 from futu.images.folder import display
 from futu.trash.disk import Disk
 from futu.trash.journal import MOVING, NAME, UNDOING, Head, Journal, Move
@@ -113,7 +113,7 @@ class Shelf:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise OperationUnderWayError(
+            raise BusyError(
                 f"The operation {os.path.basename(journal.folder)} is being carried out by another "
                 "program. Try again when it has ended."
             ) from None

@@ -18,9 +18,6 @@ Pixels = npt.NDArray[np.uint8]
 Grey = npt.NDArray[np.float32]
 Size = tuple[int, int]
 
-SIDE = 192
-"""The longer side that small versions need to have, pixels."""
-
 _WHOLE = 32
 _PART = 96
 _SAME_WHOLE = 0.92
@@ -68,7 +65,7 @@ def edit_of(keeper: Pixels, member: Pixels, keeper_size: Size, member_size: Size
     """What was done to a picture, or None when it cannot be told.
 
     Args:
-        keeper: its picture, uint8, (height, width, 3), about ``SIDE`` pixels long or more.
+        keeper: its picture, uint8, (height, width, 3), a few hundred pixels long.
         member: that of the copy.
         keeper_size: width and height of the whole picture, pixels.
         member_size: the same of the copy.

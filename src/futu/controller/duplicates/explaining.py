@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import threading
 from dataclasses import replace
+
+import numpy as np
+from PIL import Image
 
 from futu.catalogue.duplicate_records import DuplicateGroupRecord, DuplicateMemberRecord
 from futu.catalogue.duplicate_schema import NEAR
 from futu.catalogue.records import ImageRecord
 from futu.catalogue.store import Catalogue
-from futu.controller.duplicates.edits import SIDE, Pixels, edit_of
-from futu.errors import ChangedFileError, FutuError
-from futu.images.decode import DecodeLimits, Picture
-from futu.images.folder import ImageRoots, display, hash_bytes, read_bytes
+from futu.controller.duplicates.edits import Pixels, edit_of
+from futu.controller.thumbnails import Thumbnails
+from futu.errors import FutuError
+from futu.images.folder import display
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +29,14 @@ _AT_ONCE = 16
 class Explaining:
     """Compares small versions of the pictures of a group with that of its keeper.
 
-    Only a file that still is the content which a compute server has decoded is decoded here.
-
     Args:
         catalogue: keeps what was found.
-        roots: within which pictures are read.
-        limits: of pictures.
+        thumbnails: the small versions.
     """
 
-    def __init__(self, catalogue: Catalogue, roots: ImageRoots, limits: DecodeLimits) -> None:
+    def __init__(self, catalogue: Catalogue, thumbnails: Thumbnails) -> None:
         self._catalogue = catalogue
-        self._roots = roots
-        self._limits = limits
+        self._thumbnails = thumbnails
         self._one = threading.Lock()
 
     def of(self, group: DuplicateGroupRecord) -> DuplicateGroupRecord:
@@ -68,14 +67,9 @@ class Explaining:
         """A picture, reduced, and the width and height of the whole."""
         if image is None:
             return None
-        name = display(image.path)
         try:
-            file = self._roots.resolve_file(os.path.join(image.folder, image.path))
-            data = read_bytes(file, self._limits)
-            if hash_bytes(data) != image.content_hash:
-                raise ChangedFileError(f"{name} has changed; index it again.", file=name)
-            picture = Picture(data, self._limits, name)
-            return picture.decode(SIDE), (picture.info.width, picture.info.height)
+            with Image.open(io.BytesIO(self._thumbnails.get(image))) as small:
+                return np.asarray(small.convert("RGB")), (image.width, image.height)
         except FutuError as error:
-            log.info("%s is not compared: %s", name, error)
+            log.info("%s is not compared: %s", display(image.path), error)
             return None

@@ -7,7 +7,8 @@ is held (some 70 bytes each).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,6 +40,35 @@ _COMPONENTS_AT_ONCE = 500
 
 Step = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and of how much; may raise to end the search."""
+
+
+@dataclass(frozen=True)
+class Finders:
+    """Makes a search for each run.
+
+    Attributes:
+        catalogue: images, vectors, decisions.
+        pixels: hashes of pixels.
+        indexes: of the questions ``copy`` and ``similar``.
+        keep: the rules that choose keepers, the weightiest first.
+    """
+
+    catalogue: Catalogue
+    pixels: PixelHashes
+    indexes: Mapping[str, LiveIndex]
+    keep: Sequence[str] = RULES
+
+    @property
+    def model_id(self) -> str:
+        """Whose vectors are compared."""
+        return self.indexes["copy"].model_id
+
+    def make(self, rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
+        """The search of a run; see ``Finder``."""
+        live, similar = self.indexes["copy"], self.indexes["similar"]
+        return Finder(
+            self.catalogue, self.pixels, live, similar, rule, dataset_ids, step, self.keep
+        )
 
 
 class Finder:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from futu.catalogue.duplicate_records import DuplicateRunRecord, FoundGroup
 from futu.catalogue.duplicate_schema import OPEN, RUNNING
 from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
+from futu.controller.duplicates.finder import Finders
 from futu.controller.duplicates.neighbourhood import Rule
 from futu.controller.duplicates.presets import rule_of
 from futu.errors import BusyError, FutuError, NotLeadingError
@@ -26,16 +26,6 @@ from futu.errors import BusyError, FutuError, NotLeadingError
 log = logging.getLogger(__name__)
 
 _GROUPS_AT_ONCE = 500
-
-
-class Search(Protocol):
-    """What a run does: see ``Finder``."""
-
-    images: int
-    notes: list[str]
-
-    def find(self) -> Iterable[FoundGroup]:
-        """The groups."""
 
 
 class _EndedError(Exception):
@@ -68,19 +58,12 @@ class DuplicateRuns:
 
     Args:
         catalogue: where they are recorded.
-        finder: makes the search of a run: rule, dataset ids, step.
-        model_id: whose vectors are compared, for the record.
+        finders: make their searches.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        finder: Callable[[Rule, Collection[int], Callable[[str, int, int], None]], Search],
-        model_id: str,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, finders: Finders) -> None:
         self._catalogue = catalogue
-        self._finder = finder
-        self._model_id = model_id
+        self._finders = finders
         self._lock = threading.Lock()
         self._under_way: dict[tuple[int, ...], Run] = {}
         self._last: dict[tuple[int, ...], tuple[int, Run]] = {}
@@ -173,7 +156,7 @@ class DuplicateRuns:
         self._pool.shutdown(cancel_futures=True)
 
     def _begin(self, scope: tuple[int, ...], rule: Rule, preset: str, threshold: float) -> Run:
-        record = self._catalogue.start_duplicates(scope, preset, threshold, self._model_id)
+        record = self._catalogue.start_duplicates(scope, preset, threshold, self._finders.model_id)
         run = Run(record, rule)
         self._under_way[scope] = run
         if not self._stopping:
@@ -206,7 +189,7 @@ class DuplicateRuns:
     def _search(self, run: Run) -> None:
         catalogue, record = self._catalogue, run.record
         version = catalogue.version()
-        search = self._finder(run.rule, record.dataset_ids, run.step)
+        search = self._finders.make(run.rule, record.dataset_ids, run.step)
         before = catalogue.last_verdict()
         some: list[FoundGroup] = []
         for group in search.find():

@@ -33,10 +33,16 @@ def blueprint(controller: Controller) -> Blueprint:
         names = texts(body, "dataset_names", _MAX_DATASETS)
         flag(body, "distributed", True)
         retry_failed = flag(body, "retry_failed", False)
+        confirm_missing = flag(body, "confirm_missing", False)
         answered = questions(body)
         chosen = [controller.dataset(name) for name in names]
         for dataset in chosen:
-            controller.ingest.start(dataset, questions=answered, retry_failed=retry_failed)
+            controller.ingest.start(
+                dataset,
+                questions=answered,
+                retry_failed=retry_failed,
+                confirm_missing=confirm_missing,
+            )
         progress = [
             {
                 "dataset": dataset.name,

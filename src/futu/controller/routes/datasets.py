@@ -26,6 +26,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "description": dataset.description,
             "questions": list(dataset.questions),
             "reference": dataset.reference,
+            "watched": dataset.watched,
         }
 
     @routes.get("/datasets")

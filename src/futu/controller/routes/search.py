@@ -2,103 +2,98 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from datetime import UTC, datetime
+from typing import Any
 
-from futu.catalogue.records import DatasetRecord
-from futu.controller.routes.fields import number
-from futu.controller.routes.files import image_url
+import msgspec
+from flask import Blueprint, Response
+
+from futu.controller.neighbours import Neighbour, Page
+from futu.controller.routes.files import image_url, thumbnail_url
+from futu.controller.routes.search_fields import SearchRequest, read_search
 from futu.controller.service import Controller
-from futu.errors import InvalidRequestError
 from futu.images.folder import display
-from futu.images.info import Box
-from futu.models.spec import QUESTIONS, Question
+from futu.models.spec import Question
 
-MAX_K = 1000
-_MAX_OFFSET = 100_000
-_MAX_SIDE = 10**6
+_encode = msgspec.json.Encoder().encode
 
 
 def blueprint(controller: Controller) -> Blueprint:
     """The routes."""
     routes = Blueprint("search", __name__)
+    search = controller.search
+
+    def page(asked: SearchRequest, question: Question) -> Page:
+        search.check_indexed(asked.datasets, question)
+        auto = asked.mode == "auto"
+        vectors = controller.querying.vectors(
+            asked.wanted,
+            asked.unwanted,
+            question,
+            also=("copy",) if auto and search.is_indexed(asked.datasets, "copy") else (),
+            timeout_s=controller.settings.feature_timeout,
+            weight=asked.negative_weight,
+            again=asked.offset > 0,
+        )
+        bounds: dict[str, Any] = {
+            "k": asked.k,
+            "offset": asked.offset,
+            "min_similarity": asked.min_similarity,
+        }
+        if auto:
+            return search.copies_first(vectors, asked.scope, **bounds)
+        return search.page(vectors[question], asked.scope, question, **bounds)
 
     @routes.post("/api/search")
-    def search() -> Response:
-        form = request.form
-        upload = request.files.get("query_img")
-        if upload is None:
-            raise InvalidRequestError(
-                "The field query_img is missing: send the picture as multipart/form-data.",
-                field="query_img",
-            )
-        question = _question(form.get("mode") or "similar")
-        model_id = controller.search.model_id(question)
-        k = int(number("top_k", form.get("top_k", 10), 1, MAX_K))
-        offset = int(number("offset", form.get("offset", 0), 0, _MAX_OFFSET))
-        least = number("min_similarity", form.get("min_similarity", 0), 0, 100, whole=False)
-        crop = _crop()
-        datasets = controller.search.check_indexed(_datasets(controller), question)
-        name = display(upload.filename or "the upload")
-        vector = controller.search.query_vector(
-            upload.read(), crop, name, controller.settings.feature_timeout, question
-        )
-        found = controller.search.neighbours(
-            vector, datasets, question, k=k, offset=offset, min_similarity=least
-        )
-        results = [
-            {
-                "idx": offset + place,
-                "id": neighbour.image.id,
-                "fname": display(neighbour.image.path),
-                "img_url": image_url(neighbour.image),
-                "dataset": neighbour.image.dataset,
-                "similarity": neighbour.similarity,
-                "cosine": round(neighbour.cosine, 6),
-                "width": neighbour.image.width,
-                "height": neighbour.image.height,
-                "model_id": model_id,
-                "description": "",
-            }
-            for place, neighbour in enumerate(found)
-        ]
-        return jsonify({"results": results, "mode": question, "model_id": model_id})
+    def post_search() -> Response:
+        asked = read_search(controller)
+        question: Question = "copy" if asked.mode == "copy" else "similar"
+        found = page(asked, question)
+        answer = {
+            "results": [
+                {
+                    "idx": asked.offset + place,
+                    **_described(neighbour),
+                    "model_id": search.model_id(neighbour.match),
+                    "generation": found.generation,
+                    "description": "",
+                }
+                for place, neighbour in enumerate(found.neighbours)
+            ],
+            "mode": asked.mode,
+            "model_id": search.model_id(question),
+            "generation": found.generation,
+            "offset": asked.offset,
+            "next_offset": asked.offset + len(found.neighbours) if found.more else None,
+        }
+        return Response(_encode(answer), mimetype="application/json")
 
     return routes
 
 
-def _question(mode: str) -> Question:
-    """The question that a mode asks."""
-    if mode == "auto":
-        return "similar"
-    for question in QUESTIONS:
-        if mode == question:
-            return question
-    raise InvalidRequestError(
-        f"The mode {mode[:40]!r} is not one of: {', '.join(QUESTIONS)}, auto.", field="mode"
-    )
+def _described(neighbour: Neighbour) -> dict[str, Any]:
+    image = neighbour.image
+    path = display(image.path)
+    return {
+        "id": image.id,
+        "fname": path,
+        "path": path,
+        "img_url": image_url(image),
+        "thumbnail_url": thumbnail_url(image),
+        "dataset": image.dataset,
+        "dataset_id": image.dataset_id,
+        "similarity": neighbour.similarity,
+        "cosine": round(neighbour.cosine, 6),
+        "match": neighbour.match,
+        "width": image.width,
+        "height": image.height,
+        "size": image.size,
+        "modified_at": _time(image.mtime_ns),
+    }
 
 
-def _datasets(controller: Controller) -> list[DatasetRecord]:
-    """The datasets asked for, each once; all when none is named."""
-    form = request.form
-    names = [
-        name
-        for field in ("dataset_names[]", "dataset_names", "dataset_name")
-        for name in form.getlist(field)
-        if name
-    ]
-    if not names:
-        return controller.catalogue.datasets()
-    chosen = {dataset.id: dataset for dataset in map(controller.dataset, names)}
-    return list(chosen.values())
-
-
-def _crop() -> Box | None:
-    """The crop; absent, or four zeros, means the whole picture."""
-    fields = ("crop_x", "crop_y", "crop_w", "crop_h")
-    values = [request.form.get(field) or 0 for field in fields]
-    x, y, width, height = (
-        int(float(number(field, value, -_MAX_SIDE, _MAX_SIDE, whole=False)))
-        for field, value in zip(fields, values)
-    )
-    return None if (x, y, width, height) == (0, 0, 0, 0) else (x, y, width, height)
+def _time(mtime_ns: int) -> str | None:
+    try:
+        return datetime.fromtimestamp(mtime_ns / 1e9, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return None

@@ -1,0 +1,1 @@
+"""Searches over HTTP under load, while images are added."""
