@@ -17,7 +17,7 @@ from futu.catalogue.schema import DONE
 from futu.controller.app import create_app
 from futu.images.folder import hash_bytes
 from futu.index.base import Floats
-from futu.jobs.message import ImageItem, ItemResult, Job, JobResult
+from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream
 from futu.models.spec import Question
 
 BOTH: tuple[Question, ...] = ("similar", "copy")
@@ -55,7 +55,7 @@ class Desk:
         site.start()
 
     def work(self) -> None:
-        streams = ("query", "library", "inline")
+        streams: tuple[Stream, ...] = ("query", "library", "inline")
         queue = self.site.controller.queue
         self.workers.append(Worker(queue, self.answer, "w", list(self.dimensions), streams))
 

@@ -59,7 +59,7 @@ def test_every_member_is_near_its_keeper_and_nothing_is_lost(
 ) -> None:
     spots = np.array(places)
 
-    def near(one: int, others: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def near(one: int, others: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         away = np.abs(spots[list(others)] - spots[one])
         return 1 - away, away <= reach
 
@@ -74,7 +74,7 @@ def test_every_member_is_near_its_keeper_and_nothing_is_lost(
 
 
 def test_chain_is_split_where_its_ends_are_too_far_from_the_keeper() -> None:
-    def near(one: int, others: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def near(one: int, others: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         away = np.abs(np.array(others) - one)
         return 1 - away / 10, away <= 1
 
