@@ -10,7 +10,7 @@ PRESETS = {
     "normal": Rule(0.75, least=0.45, margin=0.25),
     "loose": Rule(0.75, least=0.45, margin=0.16),
 }
-"""Chosen by ``benchmarks.duplicates``: of 1,800 pictures 0.99 of the pairs in one group are right."""
+"""Chosen by ``benchmarks.duplicates``: of its pairs in one group 0.99 are right."""
 
 NORMAL = "normal"
 LEAST, MOST = 50.0, 100.0
