@@ -224,7 +224,9 @@ class Neighbours:
                 # Others as similar as the last ones may have been left out, with lower ids.
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
             found = self._images(ids[order].tolist(), cosines[order].tolist(), scope)
-            reached = len(order) > 0 and 100 * float(cosines[order[-1]]) < min_similarity
+            # Nothing is less similar than 0, whatever its cosine.
+            reached = min_similarity > 0 and len(order) > 0
+            reached = reached and 100 * float(cosines[order[-1]]) < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
             kept = {neighbour.image.vector_id for neighbour in found}
