@@ -15,6 +15,7 @@ from tests.integration.conftest import Site
 from tests.integration.finding import Desk
 from tests.pictures import encoded, picture, png
 
+from futu.controller.duplicates import finder
 from futu.images.folder import hash_bytes
 
 
@@ -75,6 +76,17 @@ def test_members_are_near_their_keeper_and_not_only_each_other(desk: Desk) -> No
     assert found == ["a/0.jpg", "a/1.jpg"]
     (found,) = desk.names(desk.find(threshold=79))
     assert sorted(found) == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
+
+
+def test_large_components_are_parted_by_what_the_index_found(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = {"0.jpg": b"boat 0.9 longest of all", "1.jpg": b"boat 1", "2.jpg": b"boat 0.9 x"}
+    desk.fill("a", {**chain, "3.jpg": b"car 1", "4.jpg": b"car 0.9 x", "5.jpg": b"car 0.9 x"})
+    wanted = desk.names(desk.find(threshold=85))
+    assert [len(names) for names in wanted] == [2, 3]
+    monkeypatch.setattr(finder, "LARGE", 1)
+    assert desk.names(desk.find(threshold=85)) == wanted
 
 
 def test_without_copy_vectors_equal_files_and_pixels_are_found_and_the_remedy_said(

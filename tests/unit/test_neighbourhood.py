@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from futu.controller.duplicates import neighbourhood
+from futu.controller.duplicates.component import by_vectors
 from futu.controller.duplicates.groups import components
 from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
 from futu.index.base import Floats, Ids
@@ -96,13 +97,40 @@ def test_few_pictures_do_not_tell_what_stands_out() -> None:
     assert pairs_of(library.look(Rule(0.8, least=0.5, margin=0.16))) == set()
 
 
+def test_margin_is_what_the_next_three_other_pictures_leave() -> None:
+    base = unit(np.random.default_rng(11).normal(size=(300, DIMENSION)))
+    sure = moved(base[7], 0.9, 1)
+    copy = moved(base[7], 0.6, 2)
+    library = Library(np.stack([*base, sure, copy]))
+    around = library.look(Rule(0.8, least=0.5, margin=0.1))
+    others = np.delete(base, 7, axis=0)  # the copies of its own are no others
+    background = [np.sort(others @ vector)[-3:].mean() for vector in (base[7], copy)]
+    left, right = np.array([7]), np.array([301])
+    (margin,) = around.margins(left, right, np.array([0.6], np.float32))
+    assert margin == pytest.approx(0.6 - np.mean(background), abs=0.003)
+
+
 def test_more_copies_than_a_list_holds_are_one_component(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbourhood, "_K", 4)
     base = unit(np.random.default_rng(5).normal(size=(50, DIMENSION)))
-    copies = np.stack([moved(base[0], 0.99, seed) for seed in range(60)])
-    library = Library(np.concatenate([base, copies]))
+    # Ten bundles: the nearest of each are in its own.
+    bundles = [moved(base[0], 0.97, seed) for seed in range(10)]
+    copies = [moved(bundle, 0.999, seed) for bundle in bundles for seed in range(6)]
+    library = Library(np.concatenate([base, np.stack(copies)]))
     found = components(library.look(Rule(0.9)).pairs())
     assert [part.tolist() for part in found] == [[1, *range(51, 111)]]
+
+
+def test_vector_that_was_removed_meanwhile_is_near_nothing() -> None:
+    library = Library(unit(np.random.default_rng(9).normal(size=(3, DIMENSION))))
+
+    def fetch(ids: Sequence[int]) -> Iterator[tuple[Ids, Floats]]:
+        yield from library.fetch([key for key in ids if key != 2])
+
+    known = by_vectors([1, 2, 3, -1], fetch)
+    assert known(1, np.array([1, 2])).tolist() == pytest.approx([1, -1], abs=1e-3)
+    assert known(2, np.array([1, 3])).tolist() == [-1, -1]
+    assert by_vectors([-1], library.fetch)(5, np.array([6])).tolist() == [-1]
 
 
 def test_only_what_was_asked_for_is_compared() -> None:
