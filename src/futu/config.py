@@ -33,6 +33,9 @@ def _seed(name: str, **facts: Any) -> Any:
     return Field(validation_alias=AliasChoices(name, f"FUTU_{name}"), **facts)
 
 
+Rule = Literal["resolution", "size", "oldest", "path"]
+
+
 def _models_dir() -> Path:
     return platformdirs.user_data_path("futu", appauthor=False) / "models"
 
@@ -79,6 +82,10 @@ class Settings(CheckedSettings):
     copy_model: str = Field("sscd-distilled", description="model that tells copies")
     questions: Annotated[tuple[Question, ...], NoDecode] = Field(
         ("similar",), description="questions that new datasets answer: similar, copy"
+    )
+    keep_rules: Annotated[tuple[Rule, ...], NoDecode] = Field(
+        ("resolution", "size", "oldest", "path"),
+        description="rules that choose which duplicate is kept, the weightiest first",
     )
     runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
         "auto", description="library that runs models"

@@ -24,7 +24,12 @@ class CheckedSettings(BaseSettings):
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
     @field_validator(
-        "questions", "trusted_proxies", "cors_origins", mode="before", check_fields=False
+        "questions",
+        "keep_rules",
+        "trusted_proxies",
+        "cors_origins",
+        mode="before",
+        check_fields=False,
     )
     @classmethod
     def _split_commas(cls, value: object) -> object:

@@ -240,9 +240,15 @@ def searchable_by(
     Returns:
         Their ids, and whether these are all datasets.
     """
-    rows = db.execute(_serving_first(), {"default_id": default_id}).all()
-    served = {row[0] for row in rows if row[1] in model_ids}
-    return served, len(served) == len(rows)
+    serving = serving_first(db, default_id)
+    served = {dataset_id for dataset_id, model_id in serving.items() if model_id in model_ids}
+    return served, len(served) == len(serving)
+
+
+def serving_first(db: Connection, default_id: str) -> dict[int, str]:
+    """Dataset id -> the model that makes its images searchable; see ``searchable_by``."""
+    rows = db.execute(_serving_first(), {"default_id": default_id})
+    return {row[0]: row[1] for row in rows}
 
 
 @functools.cache

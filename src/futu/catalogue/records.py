@@ -18,13 +18,17 @@ Vectors = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """A dataset. ``folder`` is absolute; ``questions`` are those it answers, similar first."""
+    """A dataset. ``folder`` is absolute; ``questions`` are those it answers, similar first.
+
+    ``reference``: its files are kept whatever they are copies of.
+    """
 
     id: int
     name: str
     folder: str
     description: str
     questions: tuple[str, ...] = ("similar",)
+    reference: bool = False
     watched: bool = False
 
 

@@ -119,6 +119,7 @@ class Fact(Base):
 class Dataset(Base):
     """A folder of pictures. ``questions`` are those that its images get vectors for.
 
+    ``reference``: whether its files are kept whatever they are copies of.
     ``watched``: whether a running controller indexes it whenever it changes.
     """
 
@@ -129,6 +130,7 @@ class Dataset(Base):
     folder: Mapped[str] = mapped_column(FilePath, unique=True)
     description: Mapped[str] = mapped_column(Text, default="")
     questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
+    reference: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     watched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 

@@ -7,7 +7,18 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, settings, status, verify
+from futu.cli import (
+    builds,
+    duplicates,
+    index,
+    keeping,
+    models,
+    search,
+    settings,
+    status,
+    trash,
+    verify,
+)
 from futu.launch import guarded, launch, server_options
 
 _MODES = ("controller", "compute", "both")
@@ -57,6 +68,7 @@ for _command in (
     builds.builds,
     builds.jobs,
     search.search,
+    duplicates.duplicates,
     verify.verify,
     status.datasets,
     status.status,
@@ -69,6 +81,7 @@ for _command in (
     keeping.import_,
     keeping.backup,
     keeping.restore,
+    trash.trash,
 ):
     cli.add_command(_command)
 

@@ -14,7 +14,9 @@ from futu.controller.routes import (
     builds,
     compute,
     datasets,
+    duplicates,
     files,
+    groups,
     index,
     jobs,
     login,
@@ -22,6 +24,7 @@ from futu.controller.routes import (
     page,
     search,
     status,
+    trash,
     watching,
 )
 from futu.controller.service import Controller
@@ -30,8 +33,9 @@ from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, Unautho
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    builds, compute, datasets, files, index, jobs, login, models, page, search, status, watching
-)  # fmt: skip
+    *(builds, compute, datasets, duplicates, files, groups, index, jobs, login),
+    *(models, page, search, status, trash, watching),
+)
 _FORM_OVERHEAD_BYTES = 1024 * 1024
 _HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}
 _PUBLIC = frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from futu.catalogue.engine import catalogue_url
 from futu.catalogue.facts import Term
@@ -12,10 +12,15 @@ from futu.config import Settings
 from futu.controller.access import Gate
 from futu.controller.collector import Collector
 from futu.controller.datasets import Datasets
+from futu.controller.duplicates.explaining import Explaining
+from futu.controller.duplicates.finder import Finders
+from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.duplicates.runs import DuplicateRuns
 from futu.controller.extraction import Extraction
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
+from futu.controller.operations import Operations
 from futu.controller.query import Querying
 from futu.controller.relay import Relay
 from futu.controller.remote import RemotePictures
@@ -39,6 +44,7 @@ from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS
+from futu.trash.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +102,7 @@ class Controller(Datasets):
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
+        self._places = Places(self.roots, settings.data_dir / "trash")
         self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -115,6 +122,7 @@ class Controller(Datasets):
         self.thumbnails = Thumbnails(
             settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
         )
+        self.edits = Explaining(self.catalogue, self.thumbnails)
 
     @property
     def leads(self) -> bool:
@@ -143,12 +151,21 @@ class Controller(Datasets):
         self.serving.adopt(self.catalogue if term is None else self.catalogue.under(term))
         self._used.begin()
         self.discover()
+        self.operations.take_up()
         self.collector.start()
         self.ingest.resume()
+        self.duplicates.resume()
         self.watcher.start()
         self._at_work = True
         if term is not None:
             self.relay.start()
+
+    def _came_home(self, dataset_ids: Sequence[int]) -> None:
+        """Images of these datasets are back from the trash, and may be in the index no longer."""
+        self._used.level()
+        # A build finds what a scan saw of their absence, and lets other controllers follow.
+        for dataset_id in dataset_ids:
+            self.ingest.start(self.catalogue.dataset(dataset_id), follow=True)
 
     def _end(self) -> None:
         """End it."""
@@ -158,9 +175,9 @@ class Controller(Datasets):
         self._make_tasks(self.catalogue)
 
     def _make_tasks(self, catalogue: Catalogue) -> None:
-        """Builds, collector, changes of models, watching and verifying, not started.
+        """Builds, collector, changes of models, watching, verifying, moving and duplicates.
 
-        They write to this catalogue.
+        They write to this catalogue; none is started.
         """
         self.ingest = ingest = Ingest(
             catalogue,
@@ -176,6 +193,9 @@ class Controller(Datasets):
         default_id = self.models["similar"].model_id
         self.collector = Collector(catalogue, self.queue, ingest, self.indexes, default_id)
         self.switch = Switch(catalogue, ingest, self.indexes, self.serving)
+        self.operations = Operations(
+            catalogue, self.roots, self._places, default_id, self._came_home
+        )
         self.watcher = Watcher(
             catalogue,
             self.roots,
@@ -191,10 +211,17 @@ class Controller(Datasets):
             self.serving,
             missing_share=self.settings.max_missing_share,
         )
+        pixels = PixelHashes(
+            catalogue, self.queue, self.roots, self.limits, self.settings.batch_feature_timeout
+        )
+        finders = Finders(catalogue, pixels, self.serving, self._used, self.settings.keep_rules)
+        self.duplicates = DuplicateRuns(catalogue, finders)
 
     def _stop_tasks(self) -> None:
-        """Watching, verifying, builds, collector: in that order."""
+        """Watching, duplicates, moving, verifying, builds, collector: in that order."""
         self.watcher.stop()
+        self.duplicates.stop()
+        self.operations.stop()
         self.verifier.stop()
         self.ingest.stop()
         self.collector.stop()

@@ -102,6 +102,13 @@ class UsedIndexes:
         with self.lock:
             self._level(live)
 
+    def level_of(self, model: ModelRecord) -> LiveIndex | None:
+        """The index of a model, level with the catalogue; None: the model is not in use."""
+        live = self._indexes.of_model.get(model.model_id)
+        if live is not None and live.behind:
+            self.level_one(live)
+        return live
+
     def _level(self, live: LiveIndex, *, again: bool = False) -> None:
         self._indexes.level_one(
             live,

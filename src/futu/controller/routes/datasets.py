@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import DatasetRecord
 from futu.controller.access import reading
-from futu.controller.routes.fields import json_object, questions, text
+from futu.controller.routes.fields import flag, json_object, questions, text
 from futu.controller.routes.files import image_url, path_url
 from futu.controller.routes.models import models_of
 from futu.controller.service import Controller
@@ -27,6 +27,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "folder": display(dataset.folder),
             "description": dataset.description,
             "questions": list(dataset.questions),
+            "reference": dataset.reference,
             "watched": dataset.watched,
         }
 
@@ -60,6 +61,18 @@ def blueprint(controller: Controller) -> Blueprint:
             raise InvalidRequestError("A dataset's name has no / and at most 255 characters.")
         dataset = controller.register(text(body, "folder"), name, questions(body))
         return jsonify(described(dataset)), 201
+
+    @routes.patch("/datasets/<dataset_name>")
+    def change(dataset_name: str) -> Response:
+        dataset = controller.dataset(dataset_name)
+        body = json_object()
+        if "reference" not in body:
+            raise InvalidRequestError(
+                'Give what is to change, for example {"reference": true}.', field="reference"
+            )
+        reference = flag(body, "reference", False)
+        controller.catalogue.set_reference(dataset.id, reference=reference)
+        return jsonify(described(controller.catalogue.dataset(dataset.id)))
 
     @routes.post("/get_dataset_id")
     @reading
