@@ -126,6 +126,11 @@ class DatasetQueries(Session):
         with self.write() as db:
             db.execute(update(Dataset).where(Dataset.id == dataset_id).values(watched=watched))
 
+    def set_reference(self, dataset_id: int, *, reference: bool) -> None:
+        """Let the files of a dataset be kept whatever they are copies of, or not."""
+        with self.write() as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
+
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
         one = (
@@ -158,4 +163,5 @@ def _datasets() -> Any:
         Dataset.description,
         Dataset.questions,
         Dataset.watched,
+        Dataset.reference,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 
+import futu.catalogue.duplicate_schema  # noqa: F401 - its tables belong to Base too
 from futu.catalogue.engine import PROGRAM, check_server, open_engine, parse_url, shown
 from futu.catalogue.schema import Base
 from futu.errors import BackupError

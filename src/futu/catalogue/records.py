@@ -18,7 +18,10 @@ Vectors = npt.NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """A dataset. ``folder`` is absolute; ``questions`` are those it answers, similar first."""
+    """A dataset. ``folder`` is absolute; ``questions`` are those it answers, similar first.
+
+    ``reference``: its files are kept whatever they are copies of.
+    """
 
     id: int
     name: str
@@ -26,6 +29,7 @@ class DatasetRecord:
     description: str
     questions: tuple[str, ...] = ("similar",)
     watched: bool = False
+    reference: bool = False
 
 
 class KnownFile(NamedTuple):

@@ -120,6 +120,7 @@ class Dataset(Base):
     """A folder of pictures. ``questions`` are those that its images get vectors for.
 
     ``watched``: whether a running controller indexes it whenever it changes.
+    ``reference``: whether its files are kept whatever they are copies of.
     """
 
     __tablename__ = "datasets"
@@ -130,6 +131,7 @@ class Dataset(Base):
     description: Mapped[str] = mapped_column(Text, default="")
     questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
     watched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    reference: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 

@@ -20,7 +20,9 @@ from sqlalchemy import (
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
 from futu.catalogue.checking import CheckQueries
+from futu.catalogue.copies import CopyQueries
 from futu.catalogue.datasets import DatasetQueries
+from futu.catalogue.duplicates import DuplicateQueries
 from futu.catalogue.leading import LeadQueries
 from futu.catalogue.listing import ListQueries
 from futu.catalogue.records import (
@@ -38,6 +40,7 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.verdicts import VerdictQueries
 
 _IMAGES = cast(Table, Image.__table__)
 _VECTORS = cast(Table, Vector.__table__)
@@ -46,7 +49,15 @@ _scanned = operator.attrgetter(*_SCANNED)
 
 
 class Catalogue(
-    DatasetQueries, BuildQueries, SearchQueries, ListQueries, LeadQueries, CheckQueries
+    DatasetQueries,
+    BuildQueries,
+    SearchQueries,
+    ListQueries,
+    LeadQueries,
+    CheckQueries,
+    DuplicateQueries,
+    VerdictQueries,
+    CopyQueries,
 ):
     """The source of truth. See ``Session`` for how it is opened."""
 

@@ -255,6 +255,8 @@ def _import_datasets(
                 facts["name"], folders[facts["name"]], tuple(facts["questions"])
             )
             here[made.name] = made.id
+            if facts.get("reference"):
+                catalogue.set_reference(made.id, reference=True)
     return {facts["name"]: here[facts["name"]] for facts in listed}
 
 

@@ -107,7 +107,7 @@ class Batcher:
             return self._emptied.wait_for(self._has_room, timeout_s)
 
     def submit(self, lease: Lease, specs: list[ModelSpec]) -> None:
-        """Do a job with these models, of which there is at least one."""
+        """Do a job with these models; there is at least one unless it is about pixels."""
         try:
             for spec in specs:
                 if spec.model_id not in self._waiting:
@@ -245,7 +245,9 @@ class Batcher:
 
     def _decode(self, worker: Worker, opened: OpenJob, index: int) -> list[OpenJob]:
         item = opened.lease.job.items[index]
-        result, inputs = self._loader.load(item, opened.specs, worker.watch)
+        result, inputs = self._loader.load(
+            item, opened.specs, worker.watch, pixels=opened.lease.job.pixels
+        )
         with self._changed:
             if worker.abandoned:
                 return []

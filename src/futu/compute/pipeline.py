@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,20 +62,29 @@ class Loader:
         return time.monotonic() - since >= limit_s
 
     def load(
-        self, item: ImageItem, specs: Collection[ModelSpec], watch: Watch | None = None
+        self,
+        item: ImageItem,
+        specs: Collection[ModelSpec],
+        watch: Watch | None = None,
+        *,
+        pixels: bool = False,
     ) -> tuple[ItemResult, Inputs | None]:
         """Read and decode one picture.
 
         Args:
             item: the picture.
-            specs: the models that want it, at least one.
+            specs: the models that want it; none only when ``pixels`` are wanted.
             watch: for ``late``.
+            pixels: whether the hash of its pixels is wanted, instead.
 
         Returns:
             What is known so far, and the models' inputs; None when the result is an error.
         """
         result = ItemResult(vectors={})
         try:
+            if pixels:
+                self._hash_pixels(item, result, watch or Watch())
+                return result, {}
             return result, self._inputs(item, specs, result, watch or Watch())
         except FutuError as error:
             result.error = ItemError.of(error)
@@ -86,6 +97,23 @@ class Loader:
     def _inputs(
         self, item: ImageItem, specs: Collection[ModelSpec], result: ItemResult, watch: Watch
     ) -> Inputs:
+        target = max(spec.input_size for spec in specs)
+        with self._decoded(item, target, result, watch) as (_, pixels):
+            return {spec.model_id: preprocess(pixels, spec) for spec in specs}
+
+    def _hash_pixels(self, item: ImageItem, result: ItemResult, watch: Watch) -> None:
+        """At full size, as they are seen: upright, 8-bit sRGB, transparency laid on white."""
+        with self._decoded(item, None, result, watch) as (frames, pixels):
+            if frames == 1:
+                digest = hashlib.sha256(repr(pixels.shape).encode())
+                digest.update(pixels.data)
+                result.pixel_hash = digest.digest()
+
+    @contextlib.contextmanager
+    def _decoded(
+        self, item: ImageItem, target: int | None, result: ItemResult, watch: Watch
+    ) -> Iterator[tuple[int, Pixels]]:
+        """How many pictures a file has, and the pixels of the first; None: at full size."""
         data = self._read(item)
         if item.content_hash is not None:
             result.content_hash = hash_bytes(data)
@@ -97,14 +125,14 @@ class Loader:
         name = item.name or "the image"
         picture = Picture(data, self._limits, name)
         result.width, result.height = picture.info.width, picture.info.height
-        target = max(spec.input_size for spec in specs)
+        side = target or max(picture.info.width, picture.info.height)
+        frames = picture.frames if target is None else 1
         watch.waiting = True
-        with self._gate.room(decode_cost(picture.info, target, item.crop), name):
+        with self._gate.room(decode_cost(picture.info, side, item.crop), name):
             # In this order, so that no reader takes the wait for decoding.
             watch.since = time.monotonic()
             watch.waiting = False
-            pixels = picture.decode(target, item.crop)
-            return {spec.model_id: preprocess(pixels, spec) for spec in specs}
+            yield frames, picture.decode(side, item.crop)
 
     def _read(self, item: ImageItem) -> bytes:
         if item.data is not None:

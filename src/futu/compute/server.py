@@ -215,7 +215,7 @@ class ComputeServer:
         ours = self._models.specs()
         for lease in leases:
             wanted = [ours[name] for name in lease.job.model_ids if name in ours]
-            if not wanted:
+            if not wanted and not lease.job.pixels:
                 self._answers.deliver([(lease, self._no_model(lease))])
             elif self._attempts.suspicious(lease):
                 self._apart.put(lease)

@@ -82,6 +82,19 @@ class Picture:
             width, height = height, width
         self.info = image_info(kind, (width, height), self._opened)
 
+    @property
+    def frames(self) -> int:
+        """How many pictures the file has to show; to be asked before ``decode``.
+
+        What cameras put beside a JPEG, such as a preview, does not count.
+        """
+        if self.info.format in ("JPEG", "MPO", "RAW"):
+            return 1
+        try:
+            return int(getattr(self._opened, "n_frames", 1))
+        except Exception as error:
+            raise _undecodable(self._name, error) from error
+
     def _open(self, kind: str) -> tuple[str, Size]:
         codecs.prepare()
         if kind in ("", "SVG"):

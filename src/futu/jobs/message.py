@@ -52,6 +52,7 @@ class Job(msgspec.Struct):
         model_ids: the models whose vectors are wanted; a picture is decoded once for all.
         items: the pictures.
         collect: True when the collector is to be told of the result, False when a caller waits.
+        pixels: whether hashes of the pixels are wanted, instead of vectors.
     """
 
     job_id: str
@@ -60,6 +61,7 @@ class Job(msgspec.Struct):
     items: list[ImageItem]
     collect: bool = False
     schema_version: int = SCHEMA_VERSION
+    pixels: bool = False
 
     def contents(self) -> list[bytes]:
         """The content hashes of its pictures, as far as they are known."""
@@ -98,6 +100,7 @@ class ItemResult(msgspec.Struct, omit_defaults=True):
             that the compute server does not have is not among them.
         content_hash: SHA-256 of the bytes that were read, if they could be.
         width, height: pixels of the upright picture.
+        pixel_hash: if it was asked for; None when the file has more than one picture.
     """
 
     vectors: dict[str, bytes] = {}
@@ -105,6 +108,7 @@ class ItemResult(msgspec.Struct, omit_defaults=True):
     content_hash: bytes | None = None
     width: int = 0
     height: int = 0
+    pixel_hash: bytes | None = None
 
 
 class JobResult(msgspec.Struct):

@@ -1,0 +1,1 @@
+"""Finding copies: candidates from the index, verified, in groups around a keeper."""

@@ -1,0 +1,212 @@
+"""One search for duplicates: equal files, near vectors, equal pixels, groups.
+
+Memory is bounded by what is found: of all other images only an id and a short list of neighbours
+is held (some 70 bytes each).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+
+from futu.catalogue.duplicate_records import FoundGroup
+from futu.catalogue.store import Catalogue
+from futu.controller.duplicates.component import (
+    LARGE,
+    Contents,
+    Known,
+    Parting,
+    by_pairs,
+    by_vectors,
+)
+from futu.controller.duplicates.decided import Decided
+from futu.controller.duplicates.groups import Ids, Pairs, components
+from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
+from futu.controller.duplicates.pixels import PixelHashes
+from futu.errors import FutuError
+from futu.index.live import LiveIndex
+
+log = logging.getLogger(__name__)
+
+SAME_PIXELS = 0.98
+"""Cosine from which pictures of one size may have the same pixels. Different ways to decode (a JPEG
+at a reduced scale, the same pixels as PNG whole) give 0.99 and more."""
+
+_COMPONENTS_AT_ONCE = 500
+
+Step = Callable[[str, int, int], None]
+"""Told the stage, how much of it is done, and of how much; may raise to end the search."""
+
+
+class Finder:
+    """Searches for duplicates among the images of some datasets.
+
+    Args:
+        catalogue: images, vectors, decisions.
+        pixels: hashes of pixels.
+        live: the index of the model for ``copy``.
+        similar: that of the model for ``similar``: without the other it tells what may have the
+            same pixels.
+        rule: when two are copies.
+        dataset_ids: the scope.
+        step: see ``Step``.
+
+    Attributes:
+        images: how many were looked through.
+        notes: sentences for people about what was not looked for.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        pixels: PixelHashes,
+        live: LiveIndex,
+        similar: LiveIndex,
+        rule: Rule,
+        dataset_ids: Collection[int],
+        step: Step,
+    ) -> None:
+        self._catalogue = catalogue
+        self._pixels = pixels
+        self._live, self._similar = live, similar
+        self._rule = rule
+        self._scope = sorted(dataset_ids)
+        self._step = step
+        self._around: Neighbourhood | None = None
+        self.images = 0
+        self.notes: list[str] = []
+
+    def find(self) -> Iterator[FoundGroup]:
+        """The groups, each in the state that it has after what people decided before.
+
+        Raises:
+            FutuError: the catalogue or the index cannot be used; or what ``step`` raises.
+        """
+        counts = self._catalogue.image_counts()
+        self.images = sum(counts.get(key, 0) for key in self._scope)
+        self._step("files", 0, self.images)
+        repeated = self._catalogue.repeated_contents(self._scope)
+        self._step("files", self.images, self.images)
+        pairs, compares = self._near()
+        contents, pairs = self._contents(repeated, pairs)
+        pairs = self._with_pixels(contents, pairs, compares=compares)
+        alone = np.arange(len(contents.hashes))
+        # A content that several files have is a component, if only of itself.
+        joined = Pairs(
+            np.concatenate([pairs.left, alone]),
+            np.concatenate([pairs.right, alone]),
+            np.concatenate([pairs.cosines, np.ones(len(alone), np.float32)]),
+        )
+        found = components(joined)
+        yield from self._groups(contents, found, pairs, compares=compares)
+
+    def _near(self) -> tuple[Pairs, bool]:
+        """Pairs of vector ids that may be copies; and whether their cosines say so."""
+        ids = self._catalogue.searchable_vector_ids(self._live.model_id, self._scope)
+        live, rule, compares = self._live, self._rule, True
+        if not len(ids):
+            name = live.model_id.rpartition("-")[0]
+            self.notes.append(
+                "There are no copy vectors, so edited copies were not looked for. Run 'futu models "
+                f"pull {name}' where a compute server runs, then 'futu index NAME --questions "
+                "similar,copy' for each dataset."
+            )
+            live, rule, compares = self._similar, Rule(SAME_PIXELS), False
+            ids = self._catalogue.searchable_vector_ids(live.model_id, self._scope)
+        elif lacking := sum(self._catalogue.lacking(key, live.model_id) for key in self._scope):
+            self.notes.append(
+                f"{lacking} images have no copy vectors and were compared by their bytes only; "
+                "run 'futu index NAME --questions similar,copy'."
+            )
+        if len(ids) < 2:
+            return Pairs.join([]), compares
+        around = Neighbourhood(
+            ids,
+            live.index,
+            self._catalogue.vectors,
+            rule,
+            whole=len(ids) == len(live.index),
+            step=lambda done: self._step("vectors", done, len(ids)),
+        )
+        self._around = around
+        return around.pairs(), compares
+
+    def _contents(self, repeated: Sequence[bytes], near: Pairs) -> tuple[Contents, Pairs]:
+        """What the catalogue has of these contents; and the pairs by their places among them."""
+        owners = self._catalogue.contents_of(near.ids().tolist()) if len(near) else {}
+        vector_of = {digest: vector_id for vector_id, digest in owners.items()}
+        wanted = sorted({*repeated, *owners.values()})
+        images = self._catalogue.ready_images(wanted, self._scope)
+        # What went meanwhile is no duplicate any more.
+        hashes = [digest for digest in wanted if digest in images]
+        contents = Contents(
+            hashes, [images[h] for h in hashes], [vector_of.get(h, -1) for h in hashes]
+        )
+        place = {digest: number for number, digest in enumerate(hashes)}
+        places = {vector_id: place.get(digest, -1) for vector_id, digest in owners.items()}
+        left = np.array([places.get(key, -1) for key in near.left.tolist()], np.int64)
+        right = np.array([places.get(key, -1) for key in near.right.tolist()], np.int64)
+        there = (left >= 0) & (right >= 0)
+        return contents, Pairs(left[there], right[there], near.cosines[there])
+
+    def _with_pixels(self, contents: Contents, pairs: Pairs, *, compares: bool) -> Pairs:
+        """Work out hashes of pixels where they may be equal; the pairs that are left."""
+        maybe = pairs.cosines >= SAME_PIXELS
+        same_size = [
+            (one, other)
+            for one, other in zip(pairs.left[maybe].tolist(), pairs.right[maybe].tolist())
+            if contents.size(one) == contents.size(other)
+        ]
+        asked = sorted({place for pair in same_size for place in pair})
+        contents.pixels = self._pixels.known([contents.hashes[place] for place in asked])
+        unknown = [
+            contents.images[place][0]
+            for place in asked
+            if contents.hashes[place] not in contents.pixels
+        ]
+        self._step("pixels", 0, len(unknown))
+        folders = {dataset.id: dataset.folder for dataset in self._catalogue.datasets()}
+        try:
+            contents.pixels |= self._pixels.find(
+                unknown, folders, lambda done: self._step("pixels", done, len(unknown))
+            )
+        except FutuError as error:
+            log.warning("pixels are not compared: %s", error)
+            self.notes.append(f"Pixels were not compared: {error.message}")
+        if compares:
+            return pairs
+        equal = [pair for pair in same_size if contents.same_pixels(*pair)]
+        places = np.array(equal, np.int64).reshape(-1, 2)
+        return Pairs(places[:, 0], places[:, 1], np.ones(len(equal), np.float32))
+
+    def _groups(
+        self, contents: Contents, found: Sequence[Ids], pairs: Pairs, *, compares: bool
+    ) -> Iterator[FoundGroup]:
+        decided = Decided(self._catalogue.verdicts())
+        reference = {d.id for d in self._catalogue.datasets() if d.reference}
+        parting = Parting(contents, self._around if compares else None, reference)
+        done = 0
+        while done < len(found):
+            self._step("groups", done, len(found))
+            some, known = self._some(contents, found[done:], pairs)
+            for places in some:
+                for members in parting.groups(places.tolist(), known):
+                    yield decided.apply(members)
+            done += len(some)
+        self._step("groups", done, len(found))
+
+    def _some(
+        self, contents: Contents, found: Sequence[Ids], pairs: Pairs
+    ) -> tuple[Sequence[Ids], Known]:
+        """The next components, as many as may be dealt with at once, and their cosines."""
+        sizes = np.cumsum([len(places) for places in found[:_COMPONENTS_AT_ONCE]])
+        count = max(1, int(np.searchsorted(sizes, LARGE, side="right")))
+        some = found[:count]
+        if sizes[count - 1] > LARGE:
+            inside = np.isin(pairs.left, some[0])
+            ours = Pairs(pairs.left[inside], pairs.right[inside], pairs.cosines[inside])
+            return some, by_pairs(ours, contents.vector_ids)
+        ids = [contents.vector_ids[place] for places in some for place in places.tolist()]
+        return some, by_vectors(ids, self._catalogue.vectors)

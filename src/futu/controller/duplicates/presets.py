@@ -1,0 +1,46 @@
+"""Numbers that people choose, and the rules that they stand for."""
+
+from __future__ import annotations
+
+from futu.controller.duplicates.neighbourhood import Rule
+from futu.errors import InvalidRequestError
+
+PRESETS = {
+    "strict": Rule(0.85),
+    "normal": Rule(0.75, least=0.45, margin=0.16),
+    "loose": Rule(0.65, least=0.40, margin=0.10),
+}
+"""Measured by ``benchmarks.duplicates``: precision over pairs 1.00, 0.99 and 0.96."""
+
+NORMAL = "normal"
+LEAST, MOST = 50.0, 100.0
+"""Thresholds that may be asked for; below, pictures are alike and not copies."""
+
+
+def similarity(cosine: float) -> float:
+    """0-100, as people are shown it."""
+    return round(max(0.0, min(1.0, cosine)) * 100, 2)
+
+
+def rule_of(preset: str, threshold: float | None = None) -> Rule:
+    """The rule of a preset, or of a threshold, 0-100, when there is one.
+
+    Raises:
+        InvalidRequestError: there is no such preset, or the threshold is out of range.
+    """
+    if threshold is not None:
+        if not LEAST <= threshold <= MOST:
+            raise InvalidRequestError(
+                f"The threshold is {threshold:g}; it must be from {LEAST:g} to {MOST:g}, the "
+                "similarity that a copy has at least.",
+                field="threshold",
+                low=LEAST,
+                high=MOST,
+            )
+        return Rule(threshold / 100)
+    if preset not in PRESETS:
+        raise InvalidRequestError(
+            f"The preset is {preset[:40]!r}; it must be one of {', '.join(PRESETS)}.",
+            field="preset",
+        )
+    return PRESETS[preset]
