@@ -11,11 +11,13 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from futu.controller import access
 from futu.controller.routes import (
     builds,
+    calibration,
     compute,
     datasets,
     files,
     index,
     jobs,
+    known,
     page,
     search,
     status,
@@ -51,7 +53,10 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (builds, compute, datasets, files, index, jobs, page, search, status, watching):
+    for module in (
+        builds, calibration, compute, datasets, files, index, jobs, known, page, search, status,
+        watching,
+    ):  # fmt: skip
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

@@ -16,12 +16,10 @@ from futu.catalogue.store import Catalogue
 from futu.controller.fresh import FreshCache
 from futu.controller.presence import Presence
 from futu.index.live import LiveIndex
+from futu.models.similarity import SAME_PICTURE, Scale
 from futu.models.spec import Question
 
 Vector = npt.NDArray[np.floating]
-
-COPY_SIMILARITY = 75.0
-"""From here on a search in mode ``auto`` calls an image a copy; 0-100, of the vectors for copy."""
 
 _SMALL = 65536
 """Images of a scope up to which their ids are handed to the index."""
@@ -32,20 +30,21 @@ _MOST_FETCHED = 4096
 _SPARE = 1.5
 _MOST_LOOKS = 5
 _LARGE_FOR_S = 60.0
+_PLAIN = Scale()
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An image and its cosine similarity to the query, by the vectors for ``match``."""
+    """An image, its cosine to the query by the vectors for ``match``, and what that means.
+
+    Attributes:
+        similarity: 0-100, by the scale of the model; see ``Scale``.
+    """
 
     image: ImageRecord
     cosine: float
+    similarity: float
     match: Question = "similar"
-
-    @property
-    def similarity(self) -> float:
-        """0-100."""
-        return round(max(0.0, min(1.0, self.cosine)) * 100, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +77,12 @@ class Neighbours:
 
     Args:
         catalogue: images and their vectors.
+        scales: model_id -> what its cosines mean; others are shown as they are, times 100.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, scales: Mapping[str, Scale] | None = None) -> None:
         self._catalogue = catalogue
+        self._scales = scales or {}
         self._presence = Presence(catalogue)
         self._start = secrets.token_hex(4)
         self._answering: FreshCache[set[int]] = FreshCache(8)
@@ -144,8 +145,8 @@ class Neighbours:
     ) -> Page:
         """A page of the copies of a picture and, after them, of what looks like it.
 
-        Copies are the images whose vectors for ``copy`` have at least ``COPY_SIMILARITY`` to the
-        query's; they are not repeated among the others.
+        Copies are the images that have at least ``SAME_PICTURE`` by the vectors for ``copy``; they are
+        not repeated among the others.
 
         Args:
             asked: question -> its index and the query's vector; without one for ``copy`` there are
@@ -159,7 +160,7 @@ class Neighbours:
         found: list[Neighbour] = []
         generations: list[str] = []
         if "copy" in asked:
-            least = max(min_similarity, COPY_SIMILARITY)
+            least = max(min_similarity, SAME_PICTURE)
             copies = self.find(*asked["copy"], scope, k=wanted, min_similarity=least)
             found += [replace(neighbour, match="copy") for neighbour in copies.neighbours]
             generations.append(copies.generation)
@@ -215,6 +216,7 @@ class Neighbours:
         """
         there = len(live.index) if allowed is None else len(allowed)
         most = max(_MOST_FETCHED, 2 * wanted)
+        scale = self._scales.get(live.model_id, _PLAIN)
         fetch = min(fetch, most)
         while True:
             ids, cosines = live.index.search(vector, fetch, allowed)
@@ -223,8 +225,9 @@ class Neighbours:
             if not complete and not exhausted:
                 # Others as similar as the last ones may have been left out, with lower ids.
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
-            found = self._images(ids[order].tolist(), cosines[order].tolist(), scope)
-            reached = len(order) > 0 and 100 * float(cosines[order[-1]]) < min_similarity
+            found = self._images(ids[order].tolist(), cosines[order].tolist(), scope, scale)
+            last = scale.similarity(float(cosines[order[-1]])) if len(order) else 100.0
+            reached = last < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
             kept = {neighbour.image.vector_id for neighbour in found}
@@ -237,11 +240,11 @@ class Neighbours:
             fetch = max(2 * fetch, aim) if allowed is not None else min(max(2 * fetch, aim), most)
 
     def _images(
-        self, ids: Sequence[int], cosines: Sequence[float], scope: Scope
+        self, ids: Sequence[int], cosines: Sequence[float], scope: Scope, scale: Scale
     ) -> list[Neighbour]:
         images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
         return [
-            Neighbour(image, cosine)
+            Neighbour(image, cosine, scale.similarity(cosine))
             for vector_id, cosine in zip(ids, cosines)
             for image in images.get(vector_id, ())
             if scope.admits(image)

@@ -27,8 +27,6 @@ from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models.spec import ModelSpec, Question
 
-"""Searches in a row whose results turn out to have been deleted."""
-
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
 """Before a job is sent again that a server without its model has taken."""
@@ -58,7 +56,9 @@ class Search:
         self._indexes = indexes
         self._limits = limits
         self._models = models
-        self._neighbours = Neighbours(catalogue)
+        self._neighbours = Neighbours(
+            catalogue, {model.model_id: model.scale for model in models.values()}
+        )
         self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
 
     def model_id(self, question: Question) -> str:

@@ -15,7 +15,9 @@ from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
 from futu.controller.access import keep_token, load_token
+from futu.controller.calibrations import Calibrations
 from futu.controller.collector import Collector
+from futu.controller.duplicates.known import KnownPictures
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
@@ -109,6 +111,8 @@ class Controller:
         )
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
         self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
+        self.known = KnownPictures(self.catalogue, self.search, self.limits)
+        self.calibrations = Calibrations(self.catalogue, self.models["copy"])
         self.remote = RemotePictures(self.limits, settings.url_timeout)
         self.thumbnails = Thumbnails(
             settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
