@@ -145,8 +145,8 @@ class Neighbours:
     ) -> Page:
         """A page of the copies of a picture and, after them, of what looks like it.
 
-        Copies are the images that have at least ``SAME_PICTURE`` by the vectors for ``copy``; they are
-        not repeated among the others.
+        Copies have at least ``SAME_PICTURE`` by the vectors for ``copy``; they are not repeated
+        among the others.
 
         Args:
             asked: question -> its index and the query's vector; without one for ``copy`` there are

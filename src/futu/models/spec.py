@@ -24,8 +24,8 @@ Resample = Literal["box", "bilinear", "bicubic", "lanczos"]
 class ModelSpec:
     """Everything that decides what vector a picture gets, and on what terms.
 
-    Two specs that differ in a field that decides vectors have different ``model_id``, and vectors of different
-    model_ids are never compared.
+    Two specs that differ in a field that decides vectors have different ``model_id``, and vectors
+    of different model_ids are never compared.
 
     Attributes:
         name: registry name, e.g. ``efficientnet-lite0``.

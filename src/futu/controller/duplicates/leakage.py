@@ -1,5 +1,7 @@
-"""Leakage: which pictures of one dataset are in another too, as those of a test set among the
-pictures that a model is trained with. From what is indexed already; no model is asked.
+"""Leakage: which pictures of one dataset are in another too.
+
+As those of a test set among the pictures that a model is trained with. From what is indexed
+already; no model is asked.
 """
 
 from __future__ import annotations

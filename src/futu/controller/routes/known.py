@@ -86,7 +86,8 @@ def blueprint(controller: Controller) -> Blueprint:
         def all_of() -> Iterator[Asked]:
             for file in walk(folder, controller.roots):
                 name = display(file.path)
-                yield Asked(name, error=file.error) if file.error else read(folder / file.path, name)
+                found = Asked(name, error=file.error) if file.error else None
+                yield found or read(folder / file.path, name)
 
         counts = _counts()
         for piece in _pieces(all_of()):
