@@ -29,6 +29,7 @@ SOAK_SEEDS = 10
 _FAULT_RUNS = (
     "test_faults_lose_no_image",
     "test_killed_writer_loses_nothing_and_leaves_nothing_by_half",
+    "test_killed_process_loses_no_picture",
 )
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from futu.client_answers import make
+from futu.client_duplicates import DuplicateCalls
 from futu.client_search import Result, SearchPage, SearchQuery
+from futu.client_trash import TrashCalls
 from futu.errors import ServerError, UnavailableError, from_code
 
 __all__ = ["Client", "Dataset", "Failure", "Progress", "Result", "SearchPage", "SearchQuery"]
 
 DEFAULT_SERVER = "http://127.0.0.1:19198"
 _TIMEOUT_S = 120.0
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Dataset:
     indexed: int = 0
     status: str = ""
     questions: tuple[str, ...] = ("similar",)
+    reference: bool = False
     first_image_url: str | None = None
     watched: bool = False
 
@@ -70,16 +73,11 @@ class Failure:
     state: str = "failed"
 
 
-def _make(kind: type[_T], facts: dict[str, Any]) -> _T:
-    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in facts.items() if name in names})
-
-
 def _dataset(facts: dict[str, Any]) -> Dataset:
-    return _make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
+    return make(Dataset, facts | {"questions": tuple(facts.get("questions", ("similar",)))})
 
 
-class Client:
+class Client(TrashCalls, DuplicateCalls):
     """Talks to one controller.
 
     Args:
@@ -213,7 +211,7 @@ class Client:
     def builds(self, limit: int = 20) -> list[Progress]:
         """GET /api/builds: newest first."""
         found = self._call("GET", "/api/builds", params={"limit": limit})["builds"]
-        return [_make(Progress, build) for build in found]
+        return [make(Progress, build) for build in found]
 
     def jobs(self, limit: int = 20) -> dict[str, Any]:
         """GET /api/jobs: live, waiting and dead ones, and how many there are of each."""
@@ -241,13 +239,13 @@ class Client:
     def progress(self, name: str) -> Progress:
         """GET /api/build_index/progress/<dataset>."""
         path = f"/api/build_index/progress/{quote(name, safe='')}"
-        return _make(Progress, self._call("GET", path))
+        return make(Progress, self._call("GET", path))
 
     def failures(self, name: str, limit: int = 100) -> list[Failure]:
         """GET /api/build_index/<dataset>/failures."""
         path = f"/api/build_index/{quote(name, safe='')}/failures"
         found = self._call("GET", path, params={"limit": limit})
-        return [_make(Failure, f) for f in found["failures"]]
+        return [make(Failure, f) for f in found["failures"]]
 
     def search(
         self,
@@ -284,7 +282,7 @@ class Client:
                 for field, path in query.uploads()
             ]
             body = self._call("POST", "/api/search", data=query.form(), files=files or None)
-        return _make(SearchPage, body | {"results": [_make(Result, r) for r in body["results"]]})
+        return make(SearchPage, body | {"results": [make(Result, r) for r in body["results"]]})
 
     def thumbnail(self, image_id: int) -> bytes:
         """GET /api/image/<id>/thumbnail: WebP."""

@@ -34,6 +34,9 @@ def _seed(name: str, **facts: Any) -> Any:
     return Field(validation_alias=AliasChoices(name, f"FUTU_{name}"), **facts)
 
 
+Rule = Literal["resolution", "size", "oldest", "path"]
+
+
 def _models_dir() -> Path:
     return platformdirs.user_data_path("futu", appauthor=False) / "models"
 
@@ -70,6 +73,10 @@ class Settings(BaseSettings):
     copy_model: str = Field("sscd-distilled", description="model that tells copies")
     questions: Annotated[tuple[Question, ...], NoDecode] = Field(
         ("similar",), description="questions that new datasets answer: similar, copy"
+    )
+    keep_rules: Annotated[tuple[Rule, ...], NoDecode] = Field(
+        ("resolution", "size", "oldest", "path"),
+        description="rules that choose which duplicate is kept, the weightiest first",
     )
     runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
         "auto", description="library that runs models"
@@ -156,7 +163,7 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("questions", mode="before")
+    @field_validator("questions", "keep_rules", mode="before")
     @classmethod
     def _split_questions(cls, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
@@ -245,7 +252,7 @@ class Settings(BaseSettings):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if name in self.model_fields_set:
-                between = "," if name == "questions" else os.pathsep
+                between = "," if name in ("questions", "keep_rules") else os.pathsep
                 result[_variable(name, field)] = (
                     between.join(map(str, value)) if isinstance(value, tuple) else str(value)
                 )

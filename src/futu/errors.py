@@ -8,8 +8,11 @@
     |-- NotFoundError              404 not_found
     |   |-- UnknownDatasetError    404 unknown_dataset
     |   |-- UnknownImageError      404 unknown_image
+    |   |-- UnknownOperationError  404 unknown_operation
     |   `-- MissingFileError       404 missing_file
     |-- NotIndexedError            409 not_indexed
+    |-- BusyError                  409 busy
+    |-- PlanRefusedError           409 plan_refused
     |-- BusyError                  409 busy
     |-- ImageError                 (a picture that cannot be used)
     |   |-- ImageTooLargeError     413 too_large
@@ -32,6 +35,8 @@
     |-- JobFailedError             500 job_failed
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
+    |-- TrashError                 500 trash
+    |   `-- PlaceTakenError        500 place_taken
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
@@ -110,6 +115,12 @@ class UnknownImageError(NotFoundError):
     code = "unknown_image"
 
 
+class UnknownOperationError(NotFoundError):
+    """No trash that can be reached has such an operation."""
+
+    code = "unknown_operation"
+
+
 class MissingFileError(NotFoundError):
     """A path inside the roots at which there is no file."""
 
@@ -121,6 +132,13 @@ class NotIndexedError(FutuError):
 
     status = 409
     code = "not_indexed"
+
+
+class PlanRefusedError(FutuError):
+    """A plan that must not be carried out as it is; nothing was moved."""
+
+    status = 409
+    code = "plan_refused"
 
 
 class BusyError(FutuError):
@@ -261,6 +279,18 @@ class IndexDamagedError(FutuError):
     """An index file cannot be used; it is rebuilt from the catalogue."""
 
     code = "index_damaged"
+
+
+class TrashError(FutuError):
+    """A file could not be moved to the trash or home."""
+
+    code = "trash"
+
+
+class PlaceTakenError(TrashError):
+    """Another file is where a file from the trash belongs."""
+
+    code = "place_taken"
 
 
 class ArchiveError(FutuError):

@@ -14,6 +14,7 @@ from tests.pictures import jpeg
 
 from futu.catalogue.records import Outcome
 from futu.catalogue.schema import DONE, READY
+from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.controller import relay
 from futu.controller.app import create_app
@@ -230,3 +231,30 @@ def test_watching_and_verifying_are_the_leaders_and_pass_with_the_lead(pair: Pai
     assert first.watcher.state(dataset.id).how == "off"
     pair.sites[1].fill("one", {"b.jpg": B})
     until(lambda: pair.sites[1].files(dataset).get("b.jpg") == (READY, None))
+
+
+def test_plan_is_carried_out_by_the_leader_and_undone_by_the_next(pair: Pair) -> None:
+    first, second = pair.sites
+    dataset = first.fill("one", {"a.jpg": A, "b.jpg": A})
+    first.work()
+    first.controller.ingest.start(dataset)
+    first.await_state(dataset, DONE)
+    ids = [image.id for image in first.controller.catalogue.all_images(dataset.id)]
+
+    def post(number: int, path: str, body: object) -> dict[str, object]:
+        local = {"REMOTE_ADDR": "127.0.0.1"}
+        answer = pair.apps[number].test_client().post(path, json=body, environ_base=local)
+        assert answer.status_code == 200, answer.text
+        operation: dict[str, object] = answer.get_json()["operation"]
+        return operation
+
+    done = post(1, "/api/duplicates/apply", {"groups": [ids]})
+    assert (done["state"], done["images"]) == ("applied", 1)
+    assert second.controller.catalogue.image_counts() == {dataset.id: 1}
+    first.controller.leadership.stop()
+    until(lambda: second.controller.leads)
+    undone = post(1, f"/api/operations/{done['id']}/undo", {})
+    assert (undone["state"], undone["left"]) == ("undone", 0)
+    assert first.controller.catalogue.image_counts() == {dataset.id: 2}
+    with pytest.raises(NotLeadingError):
+        first.controller.catalogue.under(Term(1)).mark_trashed(ids, "late")

@@ -75,5 +75,5 @@ class CopyQueries(Session):
     def keep_pixel_hashes(self, found: Mapping[bytes, bytes | None]) -> None:
         """Remember hashes of pixels; those that are known stay."""
         names = ["content_hash", "pixel_hash"]
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             insert_rows(db, _PIXELS, names, list(found.items()), key=["content_hash"])

@@ -121,15 +121,15 @@ class DatasetQueries(Session):
             changed = update(Dataset).where(this).values(questions=tuple(questions))
             return bool(db.execute(changed).rowcount)
 
+    def set_reference(self, dataset_id: int, *, reference: bool) -> None:
+        """Let the files of a dataset be kept whatever they are copies of, or not."""
+        with self.write(searchable=False) as db:
+            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
+
     def set_watched(self, dataset_id: int, watched: bool) -> None:
         """Let a dataset be watched from now on, or no longer."""
         with self.write() as db:
             db.execute(update(Dataset).where(Dataset.id == dataset_id).values(watched=watched))
-
-    def set_reference(self, dataset_id: int, *, reference: bool) -> None:
-        """Let the files of a dataset be kept whatever they are copies of, or not."""
-        with self.write() as db:
-            db.execute(update(Dataset).where(Dataset.id == dataset_id).values(reference=reference))
 
     def answering(self, model_id: str) -> set[int]:
         """Ids of the datasets with a searchable image that has a vector of this model."""
@@ -162,6 +162,6 @@ def _datasets() -> Any:
         Dataset.folder,
         Dataset.description,
         Dataset.questions,
-        Dataset.watched,
         Dataset.reference,
+        Dataset.watched,
     )

@@ -57,7 +57,7 @@ class DuplicateQueries(Session):
         """A new run over some datasets, and the end of one of these that was interrupted."""
         scope, started_at = scope_of(dataset_ids), now()
         message = "Interrupted; another run began anew."
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(
                 update(_RUNS)
                 .where(_RUNS.c.scope == scope, _RUNS.c.state == RUNNING)
@@ -86,7 +86,7 @@ class DuplicateQueries(Session):
         for name in ("id", "dataset_ids", "started_at"):
             del facts[name]
         this = (_RUNS.c.id == run.id) & (_RUNS.c.state == RUNNING)
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             db.execute(update(_RUNS).where(this).values(**facts))
 
     def duplicate_run(self, run_id: int) -> DuplicateRunRecord:
@@ -140,13 +140,13 @@ class DuplicateQueries(Session):
             old = [row[0] for row in db.execute(ours.where(_RUNS.c.id < kept[-1]))]
         for run_id in old:
             self.forget_groups(run_id)
-            with self.write() as db:
+            with self.write(searchable=False) as db:
                 db.execute(delete(_RUNS).where(_RUNS.c.id == run_id))
 
     def forget_groups(self, run_id: int) -> None:
         """Remove the groups of a run, a part at a time, so that others can write meanwhile."""
         while True:
-            with self.write() as db:
+            with self.write(searchable=False) as db:
                 query = select(func.min(_GROUPS.c.number)).where(_GROUPS.c.run_id == run_id)
                 first = db.scalar(query)
                 if first is None:
@@ -174,7 +174,7 @@ class DuplicateQueries(Session):
             for number, group in numbered
             for rank, m in enumerate(group.members)
         ]  # fmt: skip
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             insert_rows(db, _GROUPS, columns, rows, key=["run_id", "number"])
             insert_rows(db, _MEMBERS, of_member, members, key=["run_id", "number", "rank"])
 
@@ -246,7 +246,7 @@ class DuplicateQueries(Session):
 
     def save_edits(self, run_id: int, number: int, edits: Mapping[int, str]) -> None:
         """Keep what was done to members: rank -> edit."""
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             for rank, edit in edits.items():
                 this = (_MEMBERS.c.run_id == run_id) & (_MEMBERS.c.number == number)
                 db.execute(update(_MEMBERS).where(this, _MEMBERS.c.rank == rank).values(edit=edit))

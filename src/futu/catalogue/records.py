@@ -28,8 +28,8 @@ class DatasetRecord:
     folder: str
     description: str
     questions: tuple[str, ...] = ("similar",)
-    watched: bool = False
     reference: bool = False
+    watched: bool = False
 
 
 class KnownFile(NamedTuple):

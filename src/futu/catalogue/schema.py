@@ -119,8 +119,8 @@ class Fact(Base):
 class Dataset(Base):
     """A folder of pictures. ``questions`` are those that its images get vectors for.
 
-    ``watched``: whether a running controller indexes it whenever it changes.
     ``reference``: whether its files are kept whatever they are copies of.
+    ``watched``: whether a running controller indexes it whenever it changes.
     """
 
     __tablename__ = "datasets"
@@ -130,8 +130,8 @@ class Dataset(Base):
     folder: Mapped[str] = mapped_column(FilePath, unique=True)
     description: Mapped[str] = mapped_column(Text, default="")
     questions: Mapped[tuple[str, ...]] = mapped_column(Words, server_default="similar")
-    watched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     reference: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    watched: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(UtcTime)
 
 

@@ -42,6 +42,7 @@ from futu.catalogue.schema import (
 )
 from futu.catalogue.searching import SearchQueries
 from futu.catalogue.session import chunks, now, vector_ids_of
+from futu.catalogue.trashing import TrashQueries
 from futu.catalogue.verdicts import VerdictQueries
 
 _IMAGES = cast(Table, Image.__table__)
@@ -56,12 +57,13 @@ class Catalogue(
     SearchQueries,
     ListQueries,
     LeadQueries,
-    CheckQueries,
     DuplicateQueries,
     VerdictQueries,
     CopyQueries,
     CalibrationQueries,
     ContentQueries,
+    TrashQueries,
+    CheckQueries,
 ):
     """The source of truth. See ``Session`` for how it is opened."""
 

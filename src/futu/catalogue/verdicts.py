@@ -40,7 +40,7 @@ class VerdictQueries(Session):
             number: a group that it has.
             state: ``open``, ``resolved`` or ``dismissed``.
         """
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             this = (_MEMBERS.c.run_id == run_id) & (_MEMBERS.c.number == number)
             query = select(_MEMBERS.c.image_id, _MEMBERS.c.content_hash).where(this)
             members = {row[0]: bytes(row[1]) for row in db.execute(query)}
@@ -83,7 +83,7 @@ class VerdictQueries(Session):
         Returns:
             The newest.
         """
-        with self.write() as db:
+        with self.write(searchable=False) as db:
             query = select(_VERDICTS.c.id, _VERDICTS.c.state).where(_VERDICTS.c.id > after)
             newest = after
             for key, state in db.execute(query.order_by(_VERDICTS.c.id)).all():

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, status, verify
+from futu.cli import builds, duplicates, index, keeping, models, search, status, trash, verify
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -61,6 +61,7 @@ for _command in (
     builds.builds,
     builds.jobs,
     search.search,
+    duplicates.duplicates,
     verify.verify,
     status.datasets,
     status.status,
@@ -71,6 +72,7 @@ for _command in (
     keeping.import_,
     keeping.backup,
     keeping.restore,
+    trash.trash,
 ):
     cli.add_command(_command)
 

@@ -15,10 +15,18 @@ from futu.client import Client
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@click.option("--reference", metavar="NAME", help="The files of NAME are always kept.")
+@click.option("--no-reference", metavar="NAME", help="They may be moved as duplicates again.")
 @click.pass_obj
-def datasets(server: str | None, as_json: bool) -> None:
+def datasets(
+    server: str | None, as_json: bool, reference: str | None, no_reference: str | None
+) -> None:
     """List the datasets."""
     with Client(server) as client:
+        if reference is not None:
+            client.set_reference(reference, True)
+        if no_reference is not None:
+            client.set_reference(no_reference, False)
         found = client.datasets()
         how = {watch["dataset"]: watch["how"] for watch in client.watched()}
     if as_json:
@@ -32,7 +40,8 @@ def datasets(server: str | None, as_json: bool) -> None:
     )
     for d in found:
         counts, answers = (str(d.image_count), str(d.indexed)), ", ".join(d.questions)
-        table.add_row(str(d.id), d.name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
+        name = f"{d.name} (reference)" if d.reference else d.name
+        table.add_row(str(d.id), name, *counts, answers, d.status, how.get(d.name, ""), d.folder)
     Console().print(table)
 
 

@@ -14,13 +14,16 @@ from futu.controller.routes import (
     calibration,
     compute,
     datasets,
+    duplicates,
     files,
+    groups,
     index,
     jobs,
     known,
     page,
     search,
     status,
+    trash,
     watching,
 )
 from futu.controller.service import Controller
@@ -54,9 +57,22 @@ def create_app(controller: Controller) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     for module in (
-        builds, calibration, compute, datasets, files, index, jobs, known, page, search, status,
+        builds,
+        calibration,
+        compute,
+        datasets,
+        duplicates,
+        files,
+        groups,
+        index,
+        jobs,
+        known,
+        page,
+        search,
+        status,
+        trash,
         watching,
-    ):  # fmt: skip
+    ):
         app.register_blueprint(module.blueprint(controller))
 
     @app.before_request

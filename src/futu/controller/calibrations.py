@@ -13,7 +13,7 @@ from futu.catalogue.store import Catalogue
 from futu.controller.duplicates.neighbourhood import Rule
 from futu.controller.duplicates.presets import rule_of
 from futu.errors import InvalidRequestError
-from futu.models.similarity import PRESETS
+from futu.models.similarity import PRESETS, Scale
 from futu.models.spec import ModelSpec
 
 LEAST, MOST = 50.0, 100.0
@@ -31,6 +31,11 @@ class Calibrations:
     def __init__(self, catalogue: Catalogue, model: ModelSpec) -> None:
         self._catalogue = catalogue
         self._model = model
+
+    @property
+    def scale(self) -> Scale:
+        """Of the model's cosines."""
+        return self._model.scale
 
     def of(self, dataset_id: int) -> CalibrationRecord | None:
         """What was measured with a dataset under the model in use, if anything was."""

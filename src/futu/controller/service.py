@@ -17,10 +17,15 @@ from futu.config import Settings
 from futu.controller.access import keep_token, load_token
 from futu.controller.calibrations import Calibrations
 from futu.controller.collector import Collector
+from futu.controller.duplicates.explaining import Explaining
+from futu.controller.duplicates.finder import Finders
 from futu.controller.duplicates.known import KnownPictures
+from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.duplicates.runs import DuplicateRuns
 from futu.controller.follow import Follower
 from futu.controller.ingest import Ingest
 from futu.controller.leading import Leadership
+from futu.controller.operations import Operations
 from futu.controller.query import Querying
 from futu.controller.relay import Relay
 from futu.controller.remote import RemotePictures
@@ -41,6 +46,7 @@ from futu.jobs.lead import LeaderCalls, LeaderLock
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS, Question
+from futu.trash.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +103,8 @@ class Controller:
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
+        self._places = Places(self.roots, settings.data_dir / "trash")
+        self.calibrations = Calibrations(self.catalogue, self.models["copy"])
         self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -112,11 +120,11 @@ class Controller:
         self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
         self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
         self.known = KnownPictures(self.catalogue, self.search, self.limits)
-        self.calibrations = Calibrations(self.catalogue, self.models["copy"])
         self.remote = RemotePictures(self.limits, settings.url_timeout)
         self.thumbnails = Thumbnails(
             settings.data_dir / "thumbnails", self.roots, self.limits, settings.thumbnail_bytes
         )
+        self.edits = Explaining(self.catalogue, self.thumbnails)
         self._counts: dict[int, tuple[float, int, str | None]] = {}
         self._discovery = threading.Lock()
 
@@ -143,17 +151,29 @@ class Controller:
         """Begin what one controller does: alone, or as the leader in a term."""
         if term is not None:
             self._make_tasks(self.catalogue.under(term))
-        with self._index_lock:
-            self.indexes.level(
-                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
-            )
+        self._level()
         self.discover()
+        self.operations.take_up()
         self.collector.start()
         self.ingest.resume()
+        self.duplicates.resume()
         self.watcher.start()
         self._at_work = True
         if term is not None:
             self.relay.start()
+
+    def _level(self) -> None:
+        with self._index_lock:
+            self.indexes.level(
+                self.catalogue.searchable_vector_ids, self.catalogue.vectors, self.catalogue.version
+            )
+
+    def _came_home(self, dataset_ids: Sequence[int]) -> None:
+        """Images of these datasets are back from the trash, and may be in the index no longer."""
+        self._level()
+        # A build finds what a scan saw of their absence, and lets other controllers follow.
+        for dataset_id in dataset_ids:
+            self.ingest.start(self.catalogue.dataset(dataset_id), follow=True)
 
     def _end(self) -> None:
         """End it."""
@@ -163,7 +183,7 @@ class Controller:
         self._make_tasks(self.catalogue)
 
     def _make_tasks(self, catalogue: Catalogue) -> None:
-        """Builds, collector, watching and verifying, not started."""
+        """Builds, collector, watching, verifying, moving and duplicates, not started."""
         self.ingest = ingest = Ingest(
             catalogue,
             self.queue,
@@ -175,6 +195,9 @@ class Controller:
             missing_share=self.settings.max_missing_share,
         )
         ingest.index_lock = self._index_lock
+        self.operations = Operations(
+            catalogue, self.roots, self._places, self.models["similar"].model_id, self._came_home
+        )
         self.collector = Collector(catalogue, self.queue, ingest, self.indexes)
         self.watcher = Watcher(
             catalogue,
@@ -190,10 +213,19 @@ class Controller:
             self.indexes,
             missing_share=self.settings.max_missing_share,
         )
+        pixels = PixelHashes(
+            catalogue, self.queue, self.roots, self.limits, self.settings.batch_feature_timeout
+        )
+        finders = Finders(
+            catalogue, pixels, self.indexes, self.settings.keep_rules, self.calibrations
+        )
+        self.duplicates = DuplicateRuns(catalogue, finders)
 
     def _stop_tasks(self) -> None:
-        """Watching, verifying, builds, collector: in that order."""
+        """Watching, duplicates, moving, verifying, builds, collector: in that order."""
         self.watcher.stop()
+        self.duplicates.stop()
+        self.operations.stop()
         self.verifier.stop()
         self.ingest.stop()
         self.collector.stop()

@@ -7,12 +7,14 @@ is held (some 70 bytes each).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from futu.catalogue.duplicate_records import FoundGroup
 from futu.catalogue.store import Catalogue
+from futu.controller.calibrations import Calibrations
 from futu.controller.duplicates.component import (
     LARGE,
     Contents,
@@ -25,8 +27,11 @@ from futu.controller.duplicates.decided import Decided
 from futu.controller.duplicates.groups import Ids, Pairs, components
 from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
 from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.duplicates.presets import rule_of
+from futu.controller.keeping import RULES
 from futu.errors import FutuError
 from futu.index.live import LiveIndex
+from futu.models.similarity import Scale
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,57 @@ _COMPONENTS_AT_ONCE = 500
 
 Step = Callable[[str, int, int], None]
 """Told the stage, how much of it is done, and of how much; may raise to end the search."""
+
+
+@dataclass(frozen=True)
+class Finders:
+    """Makes a search for each run.
+
+    Attributes:
+        catalogue: images, vectors, decisions.
+        pixels: hashes of pixels.
+        indexes: of the questions ``copy`` and ``similar``.
+        keep: the rules that choose keepers, the weightiest first.
+        calibrations: what thresholds mean, and what suits a dataset; None: a threshold is a cosine
+            times 100, and presets are the same for all.
+    """
+
+    catalogue: Catalogue
+    pixels: PixelHashes
+    indexes: Mapping[str, LiveIndex]
+    keep: Sequence[str] = RULES
+    calibrations: Calibrations | None = None
+
+    @property
+    def scale(self) -> Scale:
+        """Of the cosines that are compared."""
+        return Scale() if self.calibrations is None else self.calibrations.scale
+
+    def rule(self, preset: str, threshold: float | None, dataset_ids: Collection[int]) -> Rule:
+        """The rule that a preset or a threshold stands for; see ``Calibrations.rule``."""
+        if self.calibrations is None:
+            return rule_of(preset, threshold)
+        return self.calibrations.rule(preset, threshold, dataset_ids)
+
+    @property
+    def model_id(self) -> str:
+        """Whose vectors are compared."""
+        return self.indexes["copy"].model_id
+
+    def make(self, rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
+        """The search of a run; see ``Finder``."""
+        live, similar = self.indexes["copy"], self.indexes["similar"]
+        return Finder(
+            self.catalogue,
+            self.pixels,
+            live,
+            similar,
+            rule,
+            dataset_ids,
+            step,
+            self.keep,
+            self.scale,
+        )
 
 
 class Finder:
@@ -52,6 +108,8 @@ class Finder:
         rule: when two are copies.
         dataset_ids: the scope.
         step: see ``Step``.
+        keep: the rules that choose keepers, the weightiest first.
+        scale: what cosines are shown as.
 
     Attributes:
         images: how many were looked through.
@@ -67,6 +125,8 @@ class Finder:
         rule: Rule,
         dataset_ids: Collection[int],
         step: Step,
+        keep: Sequence[str] = RULES,
+        scale: Scale | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._pixels = pixels
@@ -74,6 +134,8 @@ class Finder:
         self._rule = rule
         self._scope = sorted(dataset_ids)
         self._step = step
+        self._keep = keep
+        self._scale = scale or Scale()
         self._around: Neighbourhood | None = None
         self.images = 0
         self.notes: list[str] = []
@@ -186,7 +248,8 @@ class Finder:
     ) -> Iterator[FoundGroup]:
         decided = Decided(self._catalogue.verdicts())
         reference = {d.id for d in self._catalogue.datasets() if d.reference}
-        parting = Parting(contents, self._around if compares else None, reference)
+        around = self._around if compares else None
+        parting = Parting(contents, around, reference, self._keep, self._scale)
         done = 0
         while done < len(found):
             self._step("groups", done, len(found))

@@ -9,33 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 from futu.catalogue.duplicate_records import DuplicateRunRecord, FoundGroup
 from futu.catalogue.duplicate_schema import OPEN, RUNNING
 from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
+from futu.controller.duplicates.finder import Finders
 from futu.controller.duplicates.neighbourhood import Rule
-from futu.controller.duplicates.presets import rule_of
 from futu.errors import BusyError, FutuError, NotLeadingError
 
 log = logging.getLogger(__name__)
 
 _GROUPS_AT_ONCE = 500
-
-
-class Search(Protocol):
-    """What a run does: see ``Finder``."""
-
-    images: int
-    notes: list[str]
-
-    def find(self) -> Sequence[FoundGroup]:
-        """The groups."""
 
 
 class _EndedError(Exception):
@@ -68,21 +57,15 @@ class DuplicateRuns:
 
     Args:
         catalogue: where they are recorded.
-        finder: makes the search of a run: rule, dataset ids, step.
-        model_id: whose vectors are compared, for the record.
+        finders: make their searches.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        finder: Callable[[Rule, Collection[int], Callable[[str, int, int], None]], Search],
-        model_id: str,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, finders: Finders) -> None:
         self._catalogue = catalogue
-        self._finder = finder
-        self._model_id = model_id
+        self._finders = finders
         self._lock = threading.Lock()
         self._under_way: dict[tuple[int, ...], Run] = {}
+        self._last: dict[tuple[int, ...], tuple[int, Run]] = {}
         self._stopping = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="duplicates")
 
@@ -100,9 +83,10 @@ class DuplicateRuns:
             InvalidRequestError: there is no such preset, or the threshold is out of range.
             BusyError: a run over the same datasets looks for something else.
         """
-        rule = rule_of(preset, threshold)
         scope = tuple(sorted(set(dataset_ids)))
-        asked = ("" if threshold is not None else preset, round(rule.sure * 100, 4))
+        rule = self._finders.rule(preset, threshold, scope)
+        shown = self._finders.scale.similarity(rule.sure)
+        asked = ("" if threshold is not None else preset, shown)
         with self._lock:
             run = self._under_way.get(scope)
             if run is not None:
@@ -114,6 +98,16 @@ class DuplicateRuns:
                     run=run.record.id,
                 )
             return self._begin(scope, rule, *asked)
+
+    def fresh(self, dataset_ids: Collection[int], threshold: float) -> Run:
+        """As ``start``; the last run, when nothing has changed since and it was the same."""
+        scope = tuple(sorted(set(dataset_ids)))
+        version, run = self._last.get(scope, (-1, None))
+        if run is not None and version == self._catalogue.version():
+            same = not run.record.preset and run.record.threshold == threshold
+            if same and run.record.state == DONE:
+                return run
+        return self.start(dataset_ids, "", threshold)
 
     def cancel(self, run_id: int) -> bool:
         """End a run; False when it has ended. What earlier runs found stays."""
@@ -162,7 +156,7 @@ class DuplicateRuns:
         self._pool.shutdown(cancel_futures=True)
 
     def _begin(self, scope: tuple[int, ...], rule: Rule, preset: str, threshold: float) -> Run:
-        record = self._catalogue.start_duplicates(scope, preset, threshold, self._model_id)
+        record = self._catalogue.start_duplicates(scope, preset, threshold, self._finders.model_id)
         run = Run(record, rule)
         self._under_way[scope] = run
         if not self._stopping:
@@ -194,7 +188,8 @@ class DuplicateRuns:
 
     def _search(self, run: Run) -> None:
         catalogue, record = self._catalogue, run.record
-        search = self._finder(run.rule, record.dataset_ids, run.step)
+        version = catalogue.version()
+        search = self._finders.make(run.rule, record.dataset_ids, run.step)
         before = catalogue.last_verdict()
         some: list[FoundGroup] = []
         for group in search.find():
@@ -214,6 +209,7 @@ class DuplicateRuns:
         with self._lock:
             run.step("done", record.images, record.images)
             self._close(run, DONE, record.message)
+            self._last[record.dataset_ids] = version, run
         catalogue.forget_duplicates(record.dataset_ids)
 
     def _write(self, record: DuplicateRunRecord, groups: Sequence[FoundGroup]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import DatasetRecord
-from futu.controller.routes.fields import json_object, questions, text
+from futu.controller.routes.fields import flag, json_object, questions, text
 from futu.controller.routes.files import image_url, path_url
 from futu.controller.service import Controller
 from futu.errors import InvalidRequestError
@@ -25,6 +25,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "folder": display(dataset.folder),
             "description": dataset.description,
             "questions": list(dataset.questions),
+            "reference": dataset.reference,
             "watched": dataset.watched,
         }
 
@@ -56,6 +57,18 @@ def blueprint(controller: Controller) -> Blueprint:
             raise InvalidRequestError("A dataset's name has no / and at most 255 characters.")
         dataset = controller.register(text(body, "folder"), name, questions(body))
         return jsonify(described(dataset)), 201
+
+    @routes.patch("/datasets/<dataset_name>")
+    def change(dataset_name: str) -> Response:
+        dataset = controller.dataset(dataset_name)
+        body = json_object()
+        if "reference" not in body:
+            raise InvalidRequestError(
+                'Give what is to change, for example {"reference": true}.', field="reference"
+            )
+        reference = flag(body, "reference", False)
+        controller.catalogue.set_reference(dataset.id, reference=reference)
+        return jsonify(described(controller.catalogue.dataset(dataset.id)))
 
     @routes.post("/get_dataset_id")
     def get_dataset_id() -> Response:

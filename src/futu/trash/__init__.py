@@ -1,0 +1,1 @@
+"""The trash: pictures that were moved away, and how they come home."""
