@@ -9,7 +9,19 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, duplicates, index, keeping, models, search, status, trash, verify
+from futu.cli import (
+    builds,
+    calibrate,
+    check,
+    duplicates,
+    index,
+    keeping,
+    models,
+    search,
+    status,
+    trash,
+    verify,
+)
 from futu.errors import FutuError
 from futu.launch import launch, server_options
 
@@ -62,6 +74,8 @@ for _command in (
     builds.jobs,
     search.search,
     duplicates.duplicates,
+    check.check,
+    calibrate.calibrate,
     verify.verify,
     status.datasets,
     status.status,

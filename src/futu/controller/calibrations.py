@@ -77,9 +77,7 @@ class Calibrations:
         chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # noqa: S311 - no secret
         return [self._catalogue.image(image_id) for image_id in sorted(chosen)]
 
-    def least(
-        self, preset: str, threshold: float | None, dataset_ids: Collection[int]
-    ) -> float:
+    def least(self, preset: str, threshold: float | None, dataset_ids: Collection[int]) -> float:
         """The similarity from which two pictures are the same one, 0-100.
 
         Args:
@@ -123,5 +121,3 @@ class Calibrations:
         if not wanted or set(found) != wanted:
             return None
         return max(record.presets[preset] for record in found.values())
-
-

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from futu.controller.calibrations import LEAST
 from futu.controller.routes.fields import json_object, number, text
 from futu.controller.routes.files import image_url, thumbnail_url
 from futu.controller.service import Controller
@@ -71,6 +72,14 @@ def blueprint(controller: Controller) -> Blueprint:
         ]
         model = controller.models["copy"]
         plain = {name: model.scale.cosine(shown) for name, shown in PRESETS.items()}
-        return jsonify({"images": images, "model_id": model.model_id, "presets": plain})
+        return jsonify(
+            {
+                "images": images,
+                "model_id": model.model_id,
+                "presets": plain,
+                "similarity": model.similarity,
+                "least": model.scale.cosine(LEAST),
+            }
+        )
 
     return routes

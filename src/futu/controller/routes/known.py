@@ -67,6 +67,7 @@ def blueprint(controller: Controller) -> Blueprint:
             "model_id": controller.search.model_id("copy"),
             "datasets": [dataset.name for dataset in to.datasets],
             "note": controller.known.note(to.datasets),
+            "edited_copies": controller.search.is_indexed(to.datasets, "copy"),
         }
 
     def read(path: str | Path, name: str) -> Asked:
