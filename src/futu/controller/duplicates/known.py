@@ -90,9 +90,10 @@ class KnownPictures:
         blind = [d.name for d in datasets if not self._search.is_indexed([d], "copy")]
         if not blind:
             return ""
+        model = self._search.model_id("copy").rpartition("-")[0]
         return (
             f"Edited copies are not looked for in {', '.join(blind)}, which has no copy vectors. "
-            "Run 'futu models pull sscd-distilled' where a compute server runs, then 'futu index "
+            f"Run 'futu models pull {model}' where a compute server runs, then 'futu index "
             "NAME --questions similar,copy'."
         )
 
