@@ -149,3 +149,32 @@ def test_any_sequence_of_changes_gives_what_the_oracle_has(
 def test_empty_index_finds_nothing(index: Index) -> None:
     found, similarities = index.search(unit_vectors(1)[0].astype(np.float32), 10)
     assert (len(found), len(similarities)) == (0, 0)
+
+
+def test_copies_of_many_are_found_at_once(index: Index) -> None:
+    vectors = unit_vectors(60)
+    twins = np.concatenate([vectors, vectors[:20]])
+    ids = np.arange(1, 81)
+    index.add(ids, twins)
+    found, similarities = index.search_many(twins[60:].astype(np.float32), 2)
+    assert [set(row) for row in found.tolist()] == [{i, i + 60} for i in range(1, 21)]
+    assert np.allclose(similarities, 1, atol=0.1)  # one byte a dimension is rough
+
+
+def test_many_are_searched_among_allowed_ids(index: Index) -> None:
+    vectors = unit_vectors(60)
+    ids = np.arange(1, 61)
+    index.add(ids, vectors)
+    allowed = ids[::2]
+    found, similarities = index.search_many(vectors[:5].astype(np.float32), 40, allowed)
+    assert found.shape == similarities.shape == (5, 40)
+    for row, cosines in zip(found, similarities):
+        assert set(row.tolist()) <= {*allowed.tolist(), -1}
+        assert np.count_nonzero(row >= 0) == 30
+        assert (cosines[30:] == -1).all()
+
+
+def test_many_are_searched_in_an_empty_index(index: Index) -> None:
+    found, similarities = index.search_many(unit_vectors(3).astype(np.float32), 2)
+    assert (found == -1).all()
+    assert (similarities == -1).all()

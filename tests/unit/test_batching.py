@@ -50,12 +50,14 @@ class Decoder(Loader):
         self.reached = threading.Semaphore(0)
         self.go_on = threading.Event()
 
-    def load(self, item: ImageItem, specs: Any, watch: Watch | None = None) -> Any:
+    def load(
+        self, item: ImageItem, specs: Any, watch: Watch | None = None, *, pixels: bool = False
+    ) -> Any:
         self.loads.append(item.name)
         if item.name.startswith("held"):
             self.reached.release()
             self.go_on.wait()
-        return super().load(item, specs, watch)
+        return super().load(item, specs, watch, pixels=pixels)
 
 
 class Bench:

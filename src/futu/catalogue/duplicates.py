@@ -126,7 +126,8 @@ class DuplicateQueries(Session):
     def interrupted_duplicates(self) -> list[DuplicateRunRecord]:
         """Runs that were under way when the controller ended."""
         with self.read() as db:
-            rows = db.execute(select(_RUNS).where(_RUNS.c.state == RUNNING)).mappings()
+            running = select(_RUNS).where(_RUNS.c.state == RUNNING).order_by(_RUNS.c.id)
+            rows = db.execute(running).mappings()
             return [_run(row) for row in rows]
 
     def forget_duplicates(self, dataset_ids: Collection[int]) -> None:

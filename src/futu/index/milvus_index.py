@@ -20,6 +20,8 @@ _ROWS = 1000
 _MOST_NEIGHBOURS = 16_384
 """Milvus gives no more from one search, and no more ids from one query."""
 
+_MOST_QUERIES = 64
+"""In one call, so that it ends in time."""
 _MOST_NAMED = 8_192
 """Ids in one filter expression; about 60 kB of text."""
 
@@ -113,6 +115,19 @@ class MilvusIndex(Index):
                 return self._search_pieces(query, k, allowed)
             limit = min(_MOST_NEIGHBOURS, limit * _GROWTH)
 
+    def search_many(self, queries: Floats, k: int, allowed: Ids | None = None) -> Found:
+        """See ``Index.search_many``."""
+        named = allowed is not None and len(allowed) <= _MOST_NAMED
+        if k < 1 or not (allowed is None or named):
+            return super().search_many(queries, k, allowed)
+        ids = np.full((len(queries), k), -1, np.int64)
+        similarities = np.full((len(queries), k), -1, np.float32)
+        for start in range(0, len(queries), _MOST_QUERIES):
+            some = self._hits(queries[start : start + _MOST_QUERIES], k, allowed)
+            for row, (found, cosines) in enumerate(some, start):
+                ids[row, : len(found)], similarities[row, : len(found)] = found, cosines
+        return ids, similarities
+
     def _search_pieces(self, query: Floats, k: int, allowed: Ids) -> Found:
         found = [
             self._search(query, k, allowed[start : start + _MOST_NAMED])
@@ -124,13 +139,16 @@ class MilvusIndex(Index):
         return ids[best], similarities[best]
 
     def _search(self, query: Floats, limit: int, allowed: Ids | None = None) -> Found:
+        return self._hits(np.asarray(query)[None], limit, allowed)[0]
+
+    def _hits(self, queries: Floats, limit: int, allowed: Ids | None) -> list[Found]:
         limit = min(limit, _MOST_NEIGHBOURS)
         named = "" if allowed is None else f"id in {allowed.tolist()}"
         with self._server.connected() as client:
             self._ready(client)
-            hits = client.search(
+            found = client.search(
                 self.collection,
-                data=[np.asarray(query, np.float32)],
+                data=list(np.asarray(queries, np.float32)),
                 filter=named,
                 limit=limit,
                 output_fields=["id"],
@@ -138,9 +156,14 @@ class MilvusIndex(Index):
                 # What this controller has added is found; what another has, in a moment.
                 consistency_level="Session",
                 timeout=TIMEOUT_S,
-            )[0]
-        ids = np.array([hit["id"] for hit in hits], np.int64)
-        return ids, np.array([hit["distance"] for hit in hits], np.float32)
+            )
+        return [
+            (
+                np.array([hit["id"] for hit in hits], np.int64),
+                np.array([hit["distance"] for hit in hits], np.float32),
+            )
+            for hits in found
+        ]
 
     def ids(self) -> Ids:
         """See ``Index.ids``. All of them travel: for bringing the index level, not for searches."""

@@ -161,7 +161,11 @@ class Finder:
             np.concatenate([pairs.right, alone]),
             np.concatenate([pairs.cosines, np.ones(len(alone), np.float32)]),
         )
-        found = components(joined)
+        # In the order in which their images came.
+        found = sorted(
+            components(joined),
+            key=lambda places: min(contents.images[place][0].id for place in places.tolist()),
+        )
         yield from self._groups(contents, found, pairs, compares=compares)
 
     def _near(self) -> tuple[Pairs, bool]:

@@ -1,11 +1,12 @@
 """The nearest neighbours of every content, and which of them are near enough to be copies.
 
 A cosine alone does not tell copies well: where many pictures look alike, unrelated ones are as near
-as edited copies are elsewhere. So a pair below the threshold counts too when it stands out: when
-each of the two is nearer to the other than to the next pictures, by a margin. It is the idea of the
-score normalisation in Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection" (CVPR
-2022), section 4.3, with what the library itself holds as the background. Copies of one picture
-would hide one another; so contents that are surely copies count as one picture.
+as edited copies are elsewhere. So, in a library that is large enough to tell, a pair below the
+threshold counts too when it stands out: when each of the two is nearer to the other than to the
+next pictures, by a margin. It is the idea of the score normalisation in Pizzi et al., "A
+Self-Supervised Descriptor for Image Copy Detection" (CVPR 2022), section 4.3, with what the library
+itself holds as the background. Copies of one picture would hide one another; so contents that are
+surely copies count as one picture.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _K = 16
 _DEEPER = 128
 _AT_ONCE = 512
 _OTHERS = 3
+_FEW = 250
+"""With fewer pictures there is nothing to stand out from: unrelated ones differ too much."""
 _ROUGH = 0.02
 """Similarities of an index of one byte a dimension may be off by so much; vectors decide later."""
 
@@ -88,6 +91,7 @@ class Neighbourhood:
                 self._deepen(index, rows[full], vectors[full])
             step(int(rows[-1]) + 1)
         self._sure = self._grouped()
+        self._pictures = int(np.count_nonzero(self._sure == np.arange(len(ids))))
         self._others, self._other_groups = self._first_others()
 
     def pairs(self) -> Pairs:
@@ -111,6 +115,8 @@ class Neighbourhood:
 
     def margins(self, left: Positions, right: Positions, cosines: Cosines) -> Cosines:
         """By how much pairs are nearer than the next pictures of both are; by position."""
+        if self._pictures < _FEW:
+            return np.full(len(cosines), -1, np.float32)
         background = (self._background(left, right) + self._background(right, left)) / 2
         return np.asarray(cosines - background, np.float32)
 

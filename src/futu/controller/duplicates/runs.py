@@ -218,15 +218,15 @@ class DuplicateRuns:
             record.groups += len(groups)
 
     def _fail(self, run: Run, message: str) -> None:
-        with self._lock:
-            if run.record.state == DONE:
-                return
-            if run.record.state == RUNNING:
-                self._close(run, ERROR, message)
+        if run.record.state == DONE:
+            return
         try:
             self._catalogue.forget_groups(run.record.id)
         except FutuError:
             log.exception("what run %d had found is left", run.record.id)
+        with self._lock:
+            if run.record.state == RUNNING:
+                self._close(run, ERROR, message)
 
     def _close(self, run: Run, state: str, message: str) -> None:
         """End a run, with the lock held: in the catalogue first, then for those who watch."""

@@ -13,6 +13,7 @@ from futu.catalogue.duplicate_records import (
     DuplicateRunRecord,
 )
 from futu.catalogue.duplicate_schema import GROUP_STATES, OPEN, RUNNING, TIERS
+from futu.catalogue.schema import DONE
 from futu.controller.duplicates.presets import LEAST, MOST, NORMAL
 from futu.controller.relay import by_leader
 from futu.controller.routes.fields import json_object, number, text, texts
@@ -84,7 +85,7 @@ def blueprint(controller: Controller) -> Blueprint:
     def progress(run_id: int) -> Response:
         run = controller.duplicates.progress(_known(run_id))
         counts: dict[str, dict[str, int]] = {state: {} for state in GROUP_STATES}
-        if run.state != RUNNING:
+        if run.state == DONE:
             for (state, tier), (groups, _, _) in controller.catalogue.count_groups(run.id).items():
                 counts[state][tier] = groups
         return jsonify({**described(run), "counts": counts})
@@ -100,7 +101,8 @@ def blueprint(controller: Controller) -> Blueprint:
         after = int(number("after", request.args.get("after", 0), 0, _MAX_ID))
         states, tiers = _chosen("state", GROUP_STATES, (OPEN,)), _chosen("tier", TIERS, TIERS)
         run = controller.catalogue.duplicate_run(_known(run_id))
-        counts = controller.catalogue.count_groups(run.id) if run.state != RUNNING else {}
+        # What a run has written counts when it is done.
+        counts = controller.catalogue.count_groups(run.id) if run.state == DONE else {}
         wanted = [c for (state, tier), c in counts.items() if state in states and tier in tiers]
         found = []
         if counts:
