@@ -6,6 +6,7 @@ Works with any Python: where Futu is not installed for the one at hand, the envi
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ _NOT_INSTALLED = (
 )
 
 
-def _run_in_environment() -> NoReturn:
-    """Run this file again with the Python of ``.venv``, or say that there is none."""
+def run_in_environment(program: str) -> NoReturn:
+    """Run a file of this folder again with the Python of ``.venv``, or say that there is none."""
     here = os.path.dirname(os.path.abspath(__file__))
     venv = os.path.join(here, ".venv")
     windows = os.name == "nt"
@@ -31,23 +32,23 @@ def _run_in_environment() -> NoReturn:
     if already_there or not os.path.exists(python):
         print(_NOT_INSTALLED, file=sys.stderr)
         sys.exit(1)
-    command = [python, os.path.abspath(__file__), *sys.argv[1:]]
+    command = [python, os.path.join(here, program), *sys.argv[1:]]
     if windows:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the child by itself
         sys.exit(subprocess.call(command))
     os.execv(python, command)  # noqa: S606
 
 
-def main() -> None:
-    """Run the command line, in the environment that has it."""
+def main(program: str, module: str, entry: str) -> None:
+    """Run a function of Futu, in the environment that has it."""
     try:
-        from futu.cli import run_py
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith("futu."):
             raise  # Futu is there and lacks a part of itself: no other Python mends that
-        _run_in_environment()
-    run_py()
+        run_in_environment(program)
+    getattr(found, entry)()
 
 
 if __name__ == "__main__":
-    main()
+    main("run.py", "futu.cli", "run_py")

@@ -16,6 +16,7 @@ from futu.client_answers import make
 from futu.client_duplicates import DuplicateCalls
 from futu.client_known import KnownCalls
 from futu.client_search import Result, SearchPage, SearchQuery
+from futu.client_token import found_token
 from futu.client_trash import TrashCalls
 from futu.errors import ServerError, UnavailableError, from_code
 
@@ -83,12 +84,12 @@ class Client(TrashCalls, DuplicateCalls, KnownCalls):
 
     Args:
         server: its URL; FUTU_SERVER, or this machine's port 19198.
-        token: for a controller on another machine; FUTU_API_TOKEN.
+        token: FUTU_API_TOKEN, or what ``found_token`` finds.
     """
 
     def __init__(self, server: str | None = None, token: str | None = None) -> None:
         self.server = (server or os.environ.get("FUTU_SERVER") or DEFAULT_SERVER).rstrip("/")
-        token = token or os.environ.get("FUTU_API_TOKEN")
+        token = token or found_token(self.server)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # trust_env off: a proxy set for the web must not get pictures meant for this network.
         self._http = httpx.Client(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import platformdirs
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -22,11 +20,12 @@ from pydantic_settings import (
 )
 
 from futu.errors import SettingsError
-from futu.models.spec import Question, with_similar
+from futu.models.spec import Question
+from futu.setting_rules import CheckedSettings
+from futu.sources import SECRETS, Named, SecretFiles, alias_of, shown
 
 SETTINGS_FILE_VARIABLE = "FUTU_SETTINGS"
 DEFAULT_SETTINGS_FILE = "futu.toml"
-_SECRET = ("redis_password", "database_url", "index_url", "index_token", "api_token")
 
 
 def _seed(name: str, **facts: Any) -> Any:
@@ -41,7 +40,7 @@ def _models_dir() -> Path:
     return platformdirs.user_data_path("futu", appauthor=False) / "models"
 
 
-class Settings(BaseSettings):
+class Settings(CheckedSettings):
     """All settings of controller, compute server and supervisor.
 
     The environment variable of a field is ``FUTU_<NAME>``, or the name given in its alias; the
@@ -64,7 +63,17 @@ class Settings(BaseSettings):
     image_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="further folders from which pictures may be read"
     )
-    api_token: str = Field("", description="token that requests from other machines must carry")
+    auth: Literal["token", "none"] = Field(
+        "token", description="none: nobody needs a token, said explicitly"
+    )
+    api_token: str = Field("", description="token that allows everything")
+    api_read_token: str = Field("", description="token that allows looking and searching only")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="addresses or networks of proxies whose X-Forwarded-* headers count"
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="web pages of other origins that may use the API"
+    )
     max_image_bytes: int = Field(100 * 1024 * 1024, ge=1, description="largest picture file, bytes")
     max_image_pixels: int = Field(200_000_000, ge=1, description="largest picture, pixels")
     similar_model: str = Field(
@@ -146,6 +155,7 @@ class Settings(BaseSettings):
     redis_host: str = _seed("REDIS_HOST", default="localhost", description="Redis host")
     redis_port: int = _seed("REDIS_PORT", default=6379, ge=1, le=65535, description="Redis port")
     redis_db: int = _seed("REDIS_DB", default=0, ge=0, description="Redis database number")
+    redis_username: str = _seed("REDIS_USERNAME", default="", description="Redis ACL user")
     redis_password: str = _seed("REDIS_PASSWORD", default="", description="Redis password")
     redis_url: str = _seed("REDIS_URL", default="", description="Redis URL, instead of the above")
     compute_workers: int = _seed(
@@ -158,62 +168,14 @@ class Settings(BaseSettings):
         "BATCH_FEATURE_TIMEOUT", default=60.0, gt=0, le=3600, description="seconds for a batch"
     )
 
-    @field_validator("image_roots", mode="before")
-    @classmethod
-    def _split_roots(cls, value: object) -> object:
-        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
-
-    @field_validator("questions", "keep_rules", mode="before")
-    @classmethod
-    def _split_questions(cls, value: object) -> object:
-        parts = value.split(",") if isinstance(value, str) else value
-        return [str(part).strip() for part in parts] if isinstance(parts, Iterable) else parts
-
-    @field_validator("questions")
-    @classmethod
-    def _similar_first(cls, value: tuple[Question, ...]) -> tuple[Question, ...]:
-        return with_similar(value)
-
-    @field_validator("runtime", "device", "precision", "watch_mode", mode="before")
-    @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _known_scheme(cls, value: str) -> str:
-        if value and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, value: str) -> str:
-        if value and not re.match(r"(postgres|postgresql|sqlite)(\+\w+)?://", value):
-            raise ValueError("must begin with postgresql:// or sqlite:///")
-        return value
-
-    @field_validator("index_url")
-    @classmethod
-    def _known_index(cls, value: str) -> str:
-        if not re.fullmatch(r"faiss:|milvuss?://[^/].*|(milvus-lite:)?[^:]*\.db", value):
-            raise ValueError(
-                "must be faiss:, milvus://HOST:PORT, milvuss://HOST:PORT (TLS) or "
-                "milvus-lite:FILE.db"
-            )
-        return value
-
     @model_validator(mode="after")
-    def _no_debug_in_production(self) -> Settings:
+    def _fits_together(self) -> Settings:
         if self.debug and self.config == "production":
             raise ValueError(
                 "--debug and --config production exclude each other: leave --debug out"
             )
+        if self.api_token and self.api_token == self.api_read_token:
+            raise ValueError("FUTU_API_TOKEN and FUTU_API_READ_TOKEN must differ: change one")
         return self
 
     @classmethod
@@ -225,8 +187,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The command line, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _settings_file())
+        """The command line, then the environment and the files it names, then the file."""
+        toml = TomlConfigSettingsSource(settings_cls, settings_file())
+        return (
+            Named("command line", init_settings),
+            Named("environment", env_settings),
+            SecretFiles(settings_cls),
+            Named(str(settings_file()), toml),
+        )
 
     @property
     def redis_configured(self) -> bool:
@@ -238,8 +206,9 @@ class Settings(BaseSettings):
         """The Redis URL in force."""
         if self.redis_url:
             return self.redis_url
-        password = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
-        return f"redis://{password}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+        user, password = quote(self.redis_username, safe=""), quote(self.redis_password, safe="")
+        who = f"{user}:{password}@" if user or password else ""
+        return f"redis://{who}{self.redis_host}:{self.redis_port}/{self.redis_db}"
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -250,22 +219,22 @@ class Settings(BaseSettings):
         """These settings as environment variables, for a child process."""
         result = {}
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if name in self.model_fields_set:
-                between = "," if name in ("questions", "keep_rules") else os.pathsep
-                result[_variable(name, field)] = (
+            value, variable = getattr(self, name), _variable(name, field)
+            if name in self.model_fields_set and f"{variable}_FILE" not in os.environ:
+                between = os.pathsep if name == "image_roots" else ","
+                result[variable] = (
                     between.join(map(str, value)) if isinstance(value, tuple) else str(value)
                 )
         return result
 
 
-def _settings_file() -> Path:
+def settings_file() -> Path:
+    """The settings file; it need not be there."""
     return Path(os.environ.get(SETTINGS_FILE_VARIABLE) or DEFAULT_SETTINGS_FILE)
 
 
 def _variable(name: str, field: FieldInfo) -> str:
-    alias = field.validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"FUTU_{name.upper()}"
+    return alias_of(field) or f"FUTU_{name.upper()}"
 
 
 def variables() -> dict[str, FieldInfo]:
@@ -282,7 +251,7 @@ def load(**overrides: Any) -> Settings:
     Raises:
         SettingsError: one sentence for each wrong setting: its name, the value, what is allowed.
     """
-    file = _settings_file()
+    file = settings_file()
     if SETTINGS_FILE_VARIABLE in os.environ and not file.is_file():
         raise SettingsError(f"{SETTINGS_FILE_VARIABLE} names {file}, which is not a file.")
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -310,5 +279,5 @@ def _explain(problem: Any, file: Path) -> str:
     if field is None:
         return reason[:1].upper() + reason[1:] + "."
     variable = _variable(name, field)
-    shown = "(hidden)" if name in _SECRET else repr(value)
-    return f"{variable} ({name}, {field.description}) is {shown}: {reason}."
+    value = shown(name, value) if name in SECRETS else repr(value)
+    return f"{variable} ({name}, {field.description}) is {value}: {reason}."

@@ -8,6 +8,8 @@ from filelock import FileLock, Timeout
 
 from futu.errors import SettingsError
 
+TOKEN_FILE = "api_token"  # noqa: S105 - its name
+
 
 def take_data_dir(data_dir: Path) -> FileLock:
     """Make the data directory if need be, and keep all others out until the lock is released.

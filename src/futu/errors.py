@@ -4,7 +4,8 @@
     |-- InvalidRequestError        400 bad_field
     |-- UnauthorisedError          401 no_token
     |-- ForbiddenError             403 forbidden
-    |   `-- OutsideRootsError      403 outside_roots
+    |   |-- OutsideRootsError      403 outside_roots
+    |   `-- ReadOnlyTokenError     403 read_only
     |-- NotFoundError              404 not_found
     |   |-- UnknownDatasetError    404 unknown_dataset
     |   |-- UnknownImageError      404 unknown_image
@@ -24,6 +25,7 @@
     |   |-- ChangedFileError       422 changed
     |   `-- QuarantinedError       422 quarantined
     |-- QueueFullError             429 queue_full
+    |-- TooManyAttemptsError       429 too_many_attempts
     |-- UnavailableError           503 unavailable
     |   |-- RedisUnavailableError  503 redis_unavailable
     |   |-- CatalogueUnavailableError  503 catalogue_unavailable
@@ -40,6 +42,7 @@
     |-- ArchiveError               (command line only: exports)
     |-- BackupError                (command line only: backups)
     |-- SettingsError              (start-up only)
+    |-- ServiceError               (command line only: services)
     `-- ServerError                (client side: an answer that is none of the above)
 
 Each carries the HTTP status and the stable code word of the API's error body, so that a
@@ -77,7 +80,7 @@ class InvalidRequestError(FutuError):
 
 
 class UnauthorisedError(FutuError):
-    """The request comes from another machine and carries no valid token."""
+    """The request needs a token and carries no valid one."""
 
     status = 401
     code = "no_token"
@@ -94,6 +97,12 @@ class OutsideRootsError(ForbiddenError):
     """A path, after symlinks are resolved, lies outside the configured image roots."""
 
     code = "outside_roots"
+
+
+class ReadOnlyTokenError(ForbiddenError):
+    """The token allows looking and searching, and the request would change something."""
+
+    code = "read_only"
 
 
 class NotFoundError(FutuError):
@@ -213,6 +222,17 @@ class QueueFullError(FutuError):
     retry_after_s = 1
 
 
+class TooManyAttemptsError(FutuError):
+    """Too many wrong tokens came from one address; ``retry_after_s`` says when one counts again."""
+
+    status = 429
+    code = "too_many_attempts"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = int(details.get("retry_after_s", 60))
+
+
 class UnavailableError(FutuError):
     """Something this request needs is not there at the moment."""
 
@@ -309,6 +329,12 @@ class SettingsError(FutuError):
     """A setting has a wrong value or name."""
 
     code = "settings"
+
+
+class ServiceError(FutuError):
+    """A service does not start, or not in time."""
+
+    code = "service"
 
 
 class ServerError(FutuError):

@@ -13,7 +13,25 @@ _ROTATE_BYTES = 10 * 1024 * 1024
 _KEPT_FILES = 5
 
 
-def configure(role: str, level: str, file: Path | None) -> None:
+class _LogFile(ConcurrentRotatingFileHandler):
+    """Says once that the file cannot be written, instead of a traceback for each line."""
+
+    _said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A line was not written."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._said:
+            self._said = True
+            sys.stderr.write(
+                f"The log file {self.baseFilename} cannot be written ({error.strerror}). Make "
+                "room, or choose another with FUTU_LOG_FILE.\n"
+            )
+
+
+def configure(role: str, level: str, file: Path | None, console: bool = True) -> None:
     """Send the log to the console and to a rotating file.
 
     The file is shared by the controller, the compute servers and the supervisor of one
@@ -23,13 +41,14 @@ def configure(role: str, level: str, file: Path | None) -> None:
         role: ``controller``, ``compute`` or ``supervisor``; part of each line.
         level: lowest level to log.
         file: the log file, or None for the console only.
+        console: whether the console gets it too.
     """
     formatter = logging.Formatter(_FORMAT.format(role=role))
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)] if console else []
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(
-            ConcurrentRotatingFileHandler(
+            _LogFile(
                 str(file.absolute()),
                 maxBytes=_ROTATE_BYTES,
                 backupCount=_KEPT_FILES,

@@ -20,13 +20,14 @@ from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.connection import connect
 from futu.jobs.message import ImageItem, ItemResult, Job, JobResult, Stream, new_job_id
 from futu.jobs.streams import JobQueue
+from futu.services.redis_server import ACL_RIGHTS
 
 LEASE_S = 0.3
 
 
 @dataclass(frozen=True)
 class RedisServer:
-    """One redis-server, with a password, reached in two ways."""
+    """One redis-server, reached by its default user, and over TLS by one with few rights."""
 
     socket_url: str
     tls_url: str
@@ -52,10 +53,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     command += ["--tls-cert-file", str(folder / "cert.pem")]
     command += ["--tls-key-file", str(folder / "key.pem")]
     command += ["--tls-ca-cert-file", str(folder / "ca.pem")]
+    of_tests = ["+flushall", "+client"]  # Futu does neither
+    command += ["--user", "futu", "on", ">another", "~*", "&*", *ACL_RIGHTS.split(), *of_tests]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     server = RedisServer(
         f"unix://:a%20secret@{folder}/s",
-        f"rediss://:a%20secret@localhost:{port}/0?ssl_ca_certs={folder}/ca.pem",
+        f"rediss://futu:another@localhost:{port}/0?ssl_ca_certs={folder}/ca.pem",
     )
     await_redis(server.socket_url, process)
     yield server

@@ -206,7 +206,7 @@ def test_bad_urls_have_the_error_body(indexed: System, path: str, status: int, c
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
-        ("POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n", 413),
+        ("POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 105906178\r\n", 413),
         ("GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n", 400),
     ],
 )

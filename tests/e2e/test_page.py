@@ -123,3 +123,30 @@ def test_page_speaks_chinese_to_a_chinese_browser(browser: Browser, system: Syst
     page.goto("/")
     expect(page.locator("body")).to_contain_text("图")
     context.close()
+
+
+def test_visitor_from_elsewhere_signs_in_and_out(
+    browser: Browser, system: System, folder: Path
+) -> None:
+    # A request that passed a proxy is not local, so it needs the token as from elsewhere.
+    context = browser.new_context(
+        base_url=system.client.server,
+        locale="en-US",
+        extra_http_headers={"X-Forwarded-For": "192.0.2.7"},
+    )
+    page = context.new_page()
+    page.goto("/")
+    expect(page).to_have_url(f"{system.client.server}/login")
+    page.get_by_label("Token").fill("not the token")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+    token = (system.folder / "data" / "api_token").read_text().strip()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{system.client.server}/")
+    expect(page.locator("#datasets li", has_text="page <b>&")).to_contain_text("7 of 7")
+    assert page.evaluate("document.cookie") == ""
+    context.clear_cookies()  # as when it has run out
+    page.locator("#datasets li", has_text="page <b>&").get_by_role("button").first.click()
+    expect(page).to_have_url(f"{system.client.server}/login")
+    context.close()

@@ -1,4 +1,4 @@
-"""The two READMEs against the code: every option, setting, command and endpoint, in both."""
+"""The READMEs against the code: every option, setting, command and endpoint, in both."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def test_every_setting_is_in_the_readme(readme: str) -> None:
 
 def test_every_setting_the_readme_names_exists(readme: str) -> None:
     known = set(config.variables()) | {"FUTU_SETTINGS", "FUTU_SERVER", "FUTU_PYTHON"}
+    known |= {f"{variable}_FILE" for variable in config.variables()}
     for name in re.findall(r"`((?:FUTU|REDIS|COMPUTE|FEATURE|BATCH)_[A-Z_]+)`", readme):
         assert name in known, name
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -18,14 +16,13 @@ from futu.cli import (
     keeping,
     models,
     search,
+    settings,
     status,
     trash,
     verify,
 )
-from futu.errors import FutuError
-from futu.launch import launch, server_options
+from futu.launch import guarded, launch, server_options
 
-_EXIT_SETTINGS = 2
 _MODES = ("controller", "compute", "both")
 
 
@@ -79,6 +76,8 @@ for _command in (
     verify.verify,
     status.datasets,
     status.status,
+    settings.config,
+    settings.token,
     models.models,
     index.index_info,
     index.index_tune,
@@ -91,22 +90,9 @@ for _command in (
     cli.add_command(_command)
 
 
-def _guarded(command: Callable[[], Any]) -> None:
-    """One sentence instead of a traceback for what users can mend."""
-    try:
-        command()
-    except FutuError as error:
-        for line in error.message.splitlines():
-            click.echo(f"futu: {line}", err=True)
-        sys.exit(_EXIT_SETTINGS if error.code == "settings" else 1)
-    except OSError as error:
-        click.echo(f"futu: {error}", err=True)
-        sys.exit(1)
-
-
 def main() -> None:
     """The program futu."""
-    _guarded(lambda: cli(prog_name="futu"))
+    guarded(lambda: cli(prog_name="futu"))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,4 +114,4 @@ def run(mode: str, **given: Any) -> None:
 
 def run_py() -> None:
     """The program run.py."""
-    _guarded(lambda: run(prog_name="run.py"))
+    guarded(lambda: run(prog_name="run.py"))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, redirect, request, url_for
+from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from futu.controller import access
+from futu.controller.proxies import TrustedProxies
 from futu.controller.routes import (
     builds,
     calibration,
@@ -20,6 +21,7 @@ from futu.controller.routes import (
     index,
     jobs,
     known,
+    login,
     page,
     search,
     status,
@@ -27,16 +29,23 @@ from futu.controller.routes import (
     watching,
 )
 from futu.controller.service import Controller
-from futu.errors import FutuError, QueueFullError
+from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, UnauthorisedError
 
 log = logging.getLogger(__name__)
 
 _FORM_OVERHEAD_BYTES = 1024 * 1024
 _HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}
-_PUBLIC = frozenset({"status.health"})
+_PUBLIC = frozenset(
+    {"status.health", "status.live", "login.show", "login.login", "login.logout", "static"}
+)
+_PAGE = "page.index"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: with it a browser posts the sign-in form with the origin "null".
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
         "form-action 'self'; frame-ancestors 'none'"
@@ -67,6 +76,7 @@ def create_app(controller: Controller) -> Flask:
         index,
         jobs,
         known,
+        login,
         page,
         search,
         status,
@@ -74,20 +84,44 @@ def create_app(controller: Controller) -> Flask:
         watching,
     ):
         app.register_blueprint(module.blueprint(controller))
+    settings, gate = controller.settings, controller.gate
+    if settings.trusted_proxies:
+        app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    embedding = "same-origin"
+    if settings.cors_origins:
+        embedding = "same-site"
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            allow_headers=["Authorization", "Content-Type"],
+            supports_credentials=True,
+            max_age=600,
+        )
 
     @app.before_request
     def admit() -> Response | None:
         g.started = time.monotonic()
+        view = app.view_functions.get(request.endpoint or "")
+        if _is_preflight() and gate.is_configured(request.origin):
+            return app.make_default_options_response()
         if request.endpoint not in _PUBLIC:
-            access.check(request, controller.token)
-        return controller.relay.forward(request, app.view_functions.get(request.endpoint or ""))
+            try:
+                gate.check(request, view)
+            except UnauthorisedError:
+                if request.endpoint != _PAGE:
+                    raise
+                return app.make_response(redirect(url_for("login.show"), 303))
+        return controller.relay.forward(request, view)
 
     @app.after_request
     def finish(response: Response) -> Response:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        response.headers.setdefault("Cross-Origin-Resource-Policy", embedding)
+        if request.is_secure:
+            response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if response.status_code == 401:
-            response.headers["WWW-Authenticate"] = 'Basic realm="Futu: token as password"'
+            response.headers["WWW-Authenticate"] = 'Bearer realm="futu"'
         level = logging.DEBUG if response.status_code < 400 else logging.INFO
         log.log(
             level,
@@ -106,6 +140,10 @@ def create_app(controller: Controller) -> Flask:
     return app
 
 
+def _is_preflight() -> bool:
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
 def _body(message: str, code: str, details: object, status: int) -> tuple[Response, int]:
     return jsonify({"error": message, "code": code, "details": details}), status
 
@@ -114,7 +152,7 @@ def _our_error(error: FutuError) -> tuple[Response, int]:
     if error.status >= 500:
         log.warning("%s %s: %s", request.method, request.path, error)
     response, status = _body(error.message, error.code, error.details, error.status)
-    if isinstance(error, QueueFullError):
+    if isinstance(error, QueueFullError | TooManyAttemptsError):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response, status
 

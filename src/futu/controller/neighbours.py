@@ -227,6 +227,7 @@ class Neighbours:
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
             found = self._images(ids[order].tolist(), cosines[order].tolist(), scope, scale)
             last = scale.similarity(float(cosines[order[-1]])) if len(order) else 100.0
+            # Nothing is less similar than 0, whatever its cosine.
             reached = last < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from flask import Flask, Request, Response
 
+from futu.controller.access import RELAYED
 from futu.errors import ForbiddenError, FutuError, NotLeadingError, UnavailableError
 from futu.jobs.connection import Backoff
 from futu.jobs.lead import LeaderCalls
@@ -29,7 +30,6 @@ _PAUSE_S = 0.05
 _THREADS = 4
 _PASSED_ON = ("Retry-After",)
 _MARK = "futu_by_leader"
-_RELAYED = "futu.relayed"
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ class Relay:
             ForbiddenError: another controller sent a request that is not for the leader.
         """
         marked = getattr(view, _MARK, False)
-        if _RELAYED in request.environ:
+        if RELAYED in request.environ:
             if not marked:
                 raise ForbiddenError("Controllers answer this themselves; only builds are relayed.")
             if not self._leads():
@@ -135,7 +135,7 @@ class Relay:
         if app is None:
             raise NotLeadingError("This controller serves no HTTP.")
         # Who asks was let in by the controller that was asked.
-        environ = {"REMOTE_ADDR": "127.0.0.1", _RELAYED: True}
+        environ = {"REMOTE_ADDR": "127.0.0.1", RELAYED: True}
         with app.test_request_context(
             asked.path,
             method=asked.method,

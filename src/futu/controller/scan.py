@@ -22,7 +22,8 @@ from futu.images.walk import FoundFile, require_disk, walk
 
 log = logging.getLogger(__name__)
 
-_SCAN_CHUNK = 256
+_FIRST_CHUNK, _SCAN_CHUNK = 32, 256
+"""Files whose contents are hashed at once: few at first, lest compute servers wait for them."""
 _CHECK_EVERY = 1024
 
 _Known = dict[str, KnownFile]
@@ -85,8 +86,10 @@ class Scan:
         self._catalogue.save_build(record)
         log.info("build of %s: %d images in %s", dataset.name, record.total, display(build.folder))
         contents: set[bytes] = set()
-        for start in range(0, len(work), _SCAN_CHUNK):
-            send(self._take(build, work[start : start + _SCAN_CHUNK], contents))
+        taken, count = 0, _FIRST_CHUNK
+        while taken < len(work):
+            send(self._take(build, work[taken : taken + count], contents))
+            taken, count = taken + count, min(2 * count, _SCAN_CHUNK)
         build.check()
         kept = sort_out(vanished, known, closed, contents)
         build.held = vanished.held(self._missing_share, confirmed=record.confirm_missing)

@@ -88,15 +88,18 @@ class ControllerServer:
         settings = self._settings
         dispatcher = ThreadedTaskDispatcher()
         dispatcher.set_thread_count(settings.http_threads)
+        app = create_app(controller)
         try:
             create_server(
-                create_app(controller),
+                app,
                 map=sockets,
                 _dispatcher=dispatcher,
                 host=settings.host,
                 port=settings.port,
                 ident="futu",
                 clear_untrusted_proxy_headers=False,
+                # Refused by its announced length; without it waitress would take 1 GB into a file.
+                max_request_body_size=app.config["MAX_CONTENT_LENGTH"] + 1,
             )
         except OSError as error:
             controller.stop()

@@ -14,7 +14,7 @@ from futu.catalogue.records import DatasetRecord
 from futu.catalogue.session import Term
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
-from futu.controller.access import keep_token, load_token
+from futu.controller.access import Gate
 from futu.controller.calibrations import Calibrations
 from futu.controller.collector import Collector
 from futu.controller.duplicates.explaining import Explaining
@@ -31,6 +31,7 @@ from futu.controller.relay import Relay
 from futu.controller.remote import RemotePictures
 from futu.controller.search import Search
 from futu.controller.thumbnails import Thumbnails
+from futu.controller.tokens import keep_token, load_token
 from futu.controller.verify import Verifier
 from futu.controller.watch import Watcher
 from futu.data_dir import take_data_dir
@@ -77,13 +78,16 @@ class Controller:
             settings.datasets_dir.mkdir(parents=True, exist_ok=True)
             self.token = load_token(settings.api_token, settings.data_dir)
         except OSError as error:
-            raise SettingsError(f"{error}. Choose other folders or mend the permissions.") from (
-                error
-            )
+            raise SettingsError(
+                f"{error.filename or settings.data_dir} cannot be written ({error.strerror}). Make "
+                "room, mend its permissions, or choose other folders with --data-dir and "
+                "--datasets-dir."
+            ) from error
         self.catalogue = Catalogue(catalogue_url(settings.database_url, settings.data_dir))
         if self.catalogue.shared and not settings.api_token:
             self.token = self.catalogue.agree("api_token", self.token)
             keep_token(self.token, settings.data_dir)
+        self.gate = Gate(settings, self.token)
         self.roots = ImageRoots([p.absolute() for p in settings.roots])
         self.limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         address = milvus_address(settings.index_url, settings.index_token)

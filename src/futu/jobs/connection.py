@@ -20,7 +20,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from futu.errors import RedisUnavailableError
+from futu.errors import RedisUnavailableError, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +113,30 @@ def probe(client: redis.Redis, url: str) -> None:
     """
     with translated(url):
         client.set(_PROBE_KEY, b"", px=1000)
+
+
+def refuse_wrong_password(url: str) -> None:
+    """Say at the start that a password is wrong: trying again would not mend it.
+
+    A Redis that does not answer is no fault of the settings; it may come.
+
+    Raises:
+        SettingsError: Redis answers, and refuses us.
+    """
+    client = connect(url)
+    try:
+        with translated(url):
+            client.ping()
+    except RedisUnavailableError as error:
+        if _explained_by(error) == _REASONS[0][1:]:
+            raise SettingsError(error.message) from error
+    finally:
+        client.close()
+
+
+def _explained_by(error: RedisUnavailableError) -> tuple[str, str] | None:
+    cause = error.__cause__
+    return _explained(cause) if isinstance(cause, redis.RedisError) else None
 
 
 class Outage:

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from futu.controller.access import reading
 from futu.controller.routes.fields import json_object, number, text, texts
 from futu.controller.service import Controller
 from futu.errors import FutuError, JobTimeoutError
@@ -73,6 +74,7 @@ def blueprint(controller: Controller) -> Blueprint:
                 entries[index].update(_failure(error))
 
     @routes.post("/feature_extraction")
+    @reading
     def feature_extraction() -> Response:
         body = json_object()
         path = text(body, "image_path")
@@ -84,6 +86,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"image_path": path, **success(result, question)})
 
     @routes.post("/batch_feature_extraction")
+    @reading
     def batch_feature_extraction() -> Response:
         body = json_object()
         paths = texts(body, "image_paths", _MAX_PATHS)

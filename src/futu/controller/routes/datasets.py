@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from futu.catalogue.records import DatasetRecord
+from futu.controller.access import reading
 from futu.controller.routes.fields import flag, json_object, questions, text
 from futu.controller.routes.files import image_url, path_url
 from futu.controller.service import Controller
@@ -71,6 +72,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify(described(controller.catalogue.dataset(dataset.id)))
 
     @routes.post("/get_dataset_id")
+    @reading
     def get_dataset_id() -> Response:
         dataset = controller.dataset(text(json_object(), "name"))
         return jsonify({"id": dataset.id, "name": dataset.name})

@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from futu.catalogue.records import DatasetRecord
+from futu.controller.access import reading
 from futu.controller.duplicates.known import Asked, Checked, Match
 from futu.controller.duplicates.leakage import Looked, leakage
 from futu.controller.routes.fields import Fields
@@ -99,6 +100,7 @@ def blueprint(controller: Controller) -> Blueprint:
         yield {"type": "end", **counts, **facts(to)}
 
     @routes.post("/check")
+    @reading
     def check() -> Response:
         fields = Fields()
         to = where(fields)
@@ -129,6 +131,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify({"results": [_described(one) for one in found], **counts, **facts(to)})
 
     @routes.post("/leakage")
+    @reading
     def find_leakage() -> Response:
         fields = Fields()
         name = fields.word("dataset")

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response
 
+from futu.controller.access import reading
 from futu.controller.neighbours import Neighbour, Page
 from futu.controller.routes.files import image_url, thumbnail_url
 from futu.controller.routes.search_fields import SearchRequest, read_search
@@ -45,6 +46,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return search.page(vectors[question], asked.scope, question, **bounds)
 
     @routes.post("/api/search")
+    @reading
     def post_search() -> Response:
         asked = read_search(controller)
         question: Question = "copy" if asked.mode == "copy" else "similar"

@@ -1,4 +1,4 @@
-"""GET /health."""
+"""GET /health and /health/live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from futu import __version__
-from futu.controller import access
 from futu.controller.service import Controller
 from futu.errors import CatalogueUnavailableError, FutuError, IndexUnavailableError
 from futu.jobs.connection import probe
@@ -21,9 +20,13 @@ def blueprint(controller: Controller) -> Blueprint:
     def health() -> tuple[Response, int]:
         facts, status = _health(controller)
         code = 503 if status == "unavailable" else 200
-        if not access.authorised(request, controller.token):
+        if not controller.gate.sees_details(request):
             return jsonify({"status": status}), code
         return jsonify({"status": status, **facts}), code
+
+    @routes.get("/health/live")
+    def live() -> Response:
+        return jsonify({"status": "alive"})
 
     return routes
 

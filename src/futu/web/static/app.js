@@ -72,6 +72,7 @@ async function ask(path, options) {
   } catch {
     throw new Error(text("unreachable"));
   }
+  if (response.status === 401) location.assign("/login");
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(body.error || `HTTP ${response.status}`);
   return body;
