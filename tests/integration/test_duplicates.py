@@ -67,8 +67,8 @@ def test_scope_and_threshold_are_kept_to(desk: Desk) -> None:
     desk.fill("b", {"1.jpg": b"boat 0.95 y"})
     assert desk.names(desk.find(dataset_names=["a"])) == [["a/1.jpg", "a/2.jpg"]]
     assert desk.find(dataset_names=["a"], preset="strict")["groups"] == 0
-    assert desk.find(dataset_names=["a"], threshold=81)["groups"] == 0
-    assert desk.find(dataset_names=["a"], threshold=79)["groups"] == 1
+    assert desk.find(dataset_names=["a"], threshold=SCALE.similarity(0.81))["groups"] == 0
+    assert desk.find(dataset_names=["a"], threshold=SCALE.similarity(0.79))["groups"] == 1
     assert desk.names(desk.find(preset="strict")) == [["a/1.jpg", "b/1.jpg"]]
 
 
@@ -77,9 +77,9 @@ def test_members_are_near_their_keeper_and_not_only_each_other(desk: Desk) -> No
     desk.fill(
         "a", {"0.jpg": b"boat 0.9 longest of all", "1.jpg": b"boat 1", "2.jpg": b"boat 0.9 x"}
     )
-    (found,) = desk.names(desk.find(threshold=85))
+    (found,) = desk.names(desk.find(threshold=SCALE.similarity(0.85)))
     assert found == ["a/0.jpg", "a/1.jpg"]
-    (found,) = desk.names(desk.find(threshold=79))
+    (found,) = desk.names(desk.find(threshold=SCALE.similarity(0.79)))
     assert sorted(found) == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
 
 

@@ -1,6 +1,6 @@
 """Leakage: which pictures of one dataset are in another too.
 
-As those of a test set among the pictures that a model is trained with. From what is indexed
+Such as those of a test set among the pictures that a model is trained with. From what is indexed
 already; no model is asked.
 """
 
