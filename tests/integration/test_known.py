@@ -13,6 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from tests.integration.conftest import Site, Worker
 from tests.pictures import jpeg
+from werkzeug.test import create_environ
 
 from futu.catalogue.schema import DONE
 from futu.controller.app import create_app
@@ -59,7 +60,8 @@ class Served:
     def __init__(self, folder: Path, redis_url: str) -> None:
         self.site = Site(folder, redis_url)
         self.site.start()
-        self.http: FlaskClient = create_app(self.site.controller).test_client()
+        self.app = create_app(self.site.controller)
+        self.http: FlaskClient = self.app.test_client()
         self.worker = Worker(
             self.site.controller.queue,
             lambda job: JobResult(job.job_id, "w", [result(i, job.model_ids) for i in job.items]),
@@ -71,6 +73,7 @@ class Served:
             "equal.jpg": TRAIN["0.jpg"],
             "near.jpg": edited(TRAIN["1.jpg"], 0.9),
             "far.jpg": edited(TRAIN["2.jpg"], 0.6),
+            "below.jpg": edited(TRAIN["3.jpg"], COPY.scale.cosine(95) - 0.01),
             "new.jpg": jpeg(900, (40, 30)),
         }
         self.build("train", {**TRAIN, "again.jpg": TRAIN["0.jpg"]}, "similar", "copy")
@@ -181,10 +184,16 @@ def test_folder_is_answered_line_by_line(served: Served) -> None:
     folder = str(served.site.settings.datasets_dir / "test")
     lines = served.lines("check", folder=folder, dataset_names=["train"])
     files = {line["name"]: line["status"] for line in lines if line["type"] == "file"}
-    assert files == {"equal.jpg": "known", "near.jpg": "known", "far.jpg": "new", "new.jpg": "new"}
+    assert files == {
+        "equal.jpg": "known",
+        "near.jpg": "known",
+        "far.jpg": "new",
+        "new.jpg": "new",
+        "below.jpg": "new",
+    }
     assert [line["type"] for line in lines[-2:]] == ["progress", "end"]
     end = lines[-1]
-    assert (end["checked"], end["known"], end["new"], end["errors"]) == (4, 2, 2, 0)
+    assert (end["checked"], end["known"], end["new"], end["errors"]) == (5, 2, 3, 0)
 
 
 def test_dataset_without_copy_vectors_is_told_of(served: Served) -> None:
@@ -229,10 +238,23 @@ def test_two_long_answers_at_once_and_a_place_is_free_when_one_ends(served: Serv
     first, second = begin(), begin()
     refused = begin()
     assert (refused.status_code, refused.json["code"]) == (409, "busy")
-    first.close()  # never read
+    first.close()
     assert second.text
     assert begin().text
     assert begin().text
+
+
+def test_long_answer_that_nobody_begins_to_read_leaves_its_place(served: Served) -> None:
+    app: Any = served.app
+    local = {"REMOTE_ADDR": "127.0.0.1"}
+    body = {"dataset": "test", "against": ["train"]}
+    said: list[str] = []
+    for _ in range(3):
+        environ = create_environ(
+            "/api/duplicates/leakage", method="POST", json=body, environ_base=local
+        )
+        app(environ, lambda status, *_: said.append(status)).close()
+    assert said == ["200 OK"] * 3
 
 
 def test_leakage_finds_equal_and_edited_pictures(served: Served) -> None:
@@ -245,9 +267,9 @@ def test_leakage_finds_equal_and_edited_pictures(served: Served) -> None:
     assert (near["path"], near["tier"]) == ("1.jpg", "near")
     assert near["similarity"] == pytest.approx(COPY.scale.similarity(0.9), abs=0.1)
     end = lines[-1]
-    assert [end[k] for k in ("type", "images", "leaked", "exact", "near")] == ["end", 4, 2, 1, 1]
+    assert [end[k] for k in ("type", "images", "leaked", "exact", "near")] == ["end", 5, 2, 1, 1]
     loose = served.lines("leakage", dataset="test", against=["train"], threshold=80)
-    assert loose[-1]["near"] == 2
+    assert loose[-1]["near"] == 3
 
 
 def test_leakage_needs_two_datasets_and_an_index(served: Served) -> None:
@@ -268,7 +290,7 @@ FACTS = {"model_id": COPY.model_id, "presets": {"strict": 0.97, "normal": 0.95, 
 
 
 def test_calibration_decides_what_presets_mean_for_its_dataset(served: Served) -> None:
-    near = edited(TRAIN["1.jpg"], 0.9)
+    near = edited(TRAIN["3.jpg"], 0.9)
     assert served.http.get("/api/calibration/train").status_code == 404
     kept: Any = served.http.put("/api/calibration/train", json=FACTS).json
     assert kept["presets"] == FACTS["presets"]
