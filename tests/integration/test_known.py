@@ -290,7 +290,7 @@ FACTS = {"model_id": COPY.model_id, "presets": {"strict": 0.97, "normal": 0.95, 
 
 
 def test_calibration_decides_what_presets_mean_for_its_dataset(served: Served) -> None:
-    near = edited(TRAIN["3.jpg"], 0.9)
+    near = edited(TRAIN["4.jpg"], 0.9)
     assert served.http.get("/api/calibration/train").status_code == 404
     kept: Any = served.http.put("/api/calibration/train", json=FACTS).json
     assert kept["presets"] == FACTS["presets"]
