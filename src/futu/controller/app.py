@@ -65,24 +65,11 @@ def create_app(controller: Controller) -> Flask:
     app.debug = controller.settings.debug
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    for module in (
-        builds,
-        calibration,
-        compute,
-        datasets,
-        duplicates,
-        files,
-        groups,
-        index,
-        jobs,
-        known,
-        login,
-        page,
-        search,
-        status,
-        trash,
-        watching,
-    ):
+    modules = (
+        *(builds, calibration, compute, datasets, duplicates, files, groups, index, jobs),
+        *(known, login, page, search, status, trash, watching),
+    )
+    for module in modules:
         app.register_blueprint(module.blueprint(controller))
     settings, gate = controller.settings, controller.gate
     if settings.trusted_proxies:

@@ -177,8 +177,8 @@ class FaissIndex(Index):
             if self.kind == FLAT or self.exact:
                 found = self._compared(rows, k, scope.selector)
             else:
-                # What is in the graph already leads to its copies at once: k in view are enough.
-                width = math.ceil(k * self.rows.used / scope.count)
+                # What is in the graph already leads to its copies at once: few in view are enough.
+                width = math.ceil(2 * k * self.rows.used / scope.count)
                 if _STEPS * width < scope.count + self.rows.used // _PASSED:
                     parameters = faiss.SearchParametersHNSW(efSearch=width, sel=scope.selector)
                     found = self.faiss.search(rows, k, params=parameters)

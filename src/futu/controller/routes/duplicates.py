@@ -122,20 +122,20 @@ def blueprint(controller: Controller) -> Blueprint:
             }
         )
 
-    @routes.get("/<int:run_id>/groups/<int:number_>")
-    def group(run_id: int, number_: int) -> Response:
-        found = controller.catalogue.group(_known(run_id), min(number_, _MAX_ID))
+    @routes.get("/<int:run_id>/groups/<int:number>")
+    def group(run_id: int, number: int) -> Response:
+        found = controller.catalogue.group(_known(run_id), min(number, _MAX_ID))
         return jsonify(group_json(controller.edits.of(found)))
 
-    @routes.patch("/<int:run_id>/groups/<int:number_>")
-    def decide(run_id: int, number_: int) -> Response:
+    @routes.patch("/<int:run_id>/groups/<int:number>")
+    def decide(run_id: int, number: int) -> Response:
         state = text(json_object(), "state")
         if state not in GROUP_STATES:
             raise InvalidRequestError(
                 f"The field state is {state[:40]!r}; it must be one of {', '.join(GROUP_STATES)}.",
                 field="state",
             )
-        found = controller.catalogue.group(_known(run_id), min(number_, _MAX_ID))
+        found = controller.catalogue.group(_known(run_id), min(number, _MAX_ID))
         controller.catalogue.decide(found.run_id, found.number, state)
         return jsonify(group_json(controller.catalogue.group(found.run_id, found.number)))
 

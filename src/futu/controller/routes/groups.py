@@ -10,6 +10,7 @@ from flask import Blueprint, Response, jsonify
 from futu.catalogue.duplicate_records import DuplicateGroupRecord
 from futu.catalogue.records import ImageRecord
 from futu.catalogue.schema import DONE
+from futu.controller.access import reading
 from futu.controller.keeping import order_of
 from futu.controller.relay import by_leader
 from futu.controller.routes.fields import flag, json_object, number
@@ -100,6 +101,7 @@ def blueprint(controller: Controller) -> Blueprint:
         return jsonify(described(controller.catalogue.image(image_id)))
 
     @routes.post("/get_images_by_ids")
+    @reading
     def by_ids() -> Response:
         ids = json_object().get("image_ids")
         good = isinstance(ids, list) and len(ids) <= _MOST_IDS
