@@ -180,6 +180,8 @@ def compare(chosen: argparse.Namespace, folder: Path) -> None:
     same = same_pictures(gallery, pdq)
     rows = {c.name: _rankings(c.plain, copies, same) for c in contenders}
     report.tables(rows)
+    for name in chosen.models:
+        report.meaning(name, rows[name], registry.spec(name, config.load().models_dir).scale)
     for contender in contenders:
         ways = {"plain": rows[contender.name]}
         if len(contender.gallery) > 1:

@@ -1,39 +1,13 @@
-"""Ways to edit a picture: each takes an RGB picture, a source of chance and another picture."""
+"""Further ways to edit a picture, beside those of futu.images.edits."""
 
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance
 
-_WORDS = ("when", "the", "new", "one", "finally", "fits", "nobody", "asks", "how", "much", "today")
-
-Draw = random.Random
-Make = Callable[[Image.Image, Draw, Image.Image], Image.Image]
-
-
-def crop(share: float) -> Make:
-    """Keep this share of the area, anywhere, the aspect ratio kept."""
-
-    def make(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image:
-        width, height = (round(side * math.sqrt(share)) for side in picture.size)
-        left = chance.randint(0, picture.width - width)
-        top = chance.randint(0, picture.height - height)
-        return picture.crop((left, top, left + width, top + height))
-
-    return make
-
-
-def turned(how: Image.Transpose) -> Make:
-    return lambda picture, *_: picture.transpose(how)
-
-
-def rotated(*, whole: bool) -> Make:
-    """By 25 degrees, black around it: the whole picture, or what the canvas has room for."""
-    return lambda picture, *_: picture.rotate(25, Image.Resampling.BICUBIC, expand=whole)
+from futu.images.edits import WORDS, Draw, Make, captioned, crop, font, recoloured, sentence
 
 
 def levelled(picture: Image.Image, *_: object) -> Image.Image:
@@ -43,45 +17,6 @@ def levelled(picture: Image.Image, *_: object) -> Image.Image:
     width, height = (side * inside for side in whole.size)
     left, top = (whole.width - width) / 2, (whole.height - height) / 2
     return whole.crop((round(left), round(top), round(left + width), round(top + height)))
-
-
-def blurred(picture: Image.Image, *_: object) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(min(picture.size) / 130))
-
-
-def unchanged(picture: Image.Image, *_: object) -> Image.Image:
-    return picture
-
-
-def captioned(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image:
-    """Bars above and below, each 15 % of the height, with text; white on black or the reverse."""
-    bar = round(0.15 * picture.height)
-    paper, ink = chance.choice([("black", "white"), ("white", "black")])
-    result = Image.new("RGB", (picture.width, picture.height + 2 * bar), paper)
-    result.paste(picture, (0, bar))
-    pen = ImageDraw.Draw(result)
-    for top in (0, picture.height + bar):
-        middle = (result.width / 2, top + bar / 2)
-        pen.text(middle, _sentence(chance), ink, _font(picture, 0.07), anchor="mm")
-    return result
-
-
-def recoloured(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image:
-    """Hue turned by 15 to 45 degrees, saturation x 0.5 or x 1.8."""
-    shift = round(chance.uniform(15, 45) * chance.choice((-1, 1)) * 256 / 360)
-    hue, saturation, value = picture.convert("HSV").split()
-    hue = Image.fromarray((np.asarray(hue).astype(np.int16) + shift).astype(np.uint8))
-    result = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-    return ImageEnhance.Color(result).enhance(chance.choice((0.5, 1.8)))
-
-
-def grey(picture: Image.Image, *_: object) -> Image.Image:
-    return picture.convert("L").convert("RGB")
-
-
-def squared(picture: Image.Image, *_: object) -> Image.Image:
-    """To a square, the aspect ratio not kept."""
-    return picture.resize((min(picture.size),) * 2, Image.Resampling.BICUBIC)
 
 
 def in_picture(share: float) -> Make:
@@ -118,9 +53,9 @@ def scrawled(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image:
     for share in (0.15, 0.5, 0.85):
         pen.text(
             (result.width / 2, share * result.height),
-            _sentence(chance),
+            sentence(chance),
             "white",
-            _font(picture, 0.08),
+            font(picture, 0.08),
             anchor="mm",
             stroke_width=2,
             stroke_fill="black",
@@ -142,13 +77,13 @@ def stickered(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image
 
 def watermarked(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Image:
     """A grid of text, 40 % opaque."""
-    text = " ".join(chance.sample(_WORDS, 2)).upper()
+    text = " ".join(chance.sample(WORDS, 2)).upper()
     sheet = Image.new("L", picture.size, 0)
     pen = ImageDraw.Draw(sheet)
     for row in range(5):
         for column in range(3):
             at = (picture.width * (column + row % 2 / 2) / 3, picture.height * (row + 0.5) / 5)
-            pen.text(at, text, 102, _font(picture, 0.06), anchor="mm")
+            pen.text(at, text, 102, font(picture, 0.06), anchor="mm")
     return Image.composite(Image.new("RGB", picture.size, "white"), picture, sheet)
 
 
@@ -190,16 +125,16 @@ def screenshot(picture: Image.Image, chance: Draw, _: Image.Image) -> Image.Imag
     top = (result.height - picture.height) // 2
     result.paste(picture, (0, top))
     pen = ImageDraw.Draw(result)
-    font = _font(picture, 0.045)
+    small = font(picture, 0.045)
     pen.text(
         (side * 0.05, side * 0.03),
         f"{chance.randint(1, 12)}:{chance.randint(10, 59)}",
         "white",
-        font,
+        small,
     )
     pen.ellipse((side * 0.05, top - side * 0.14, side * 0.15, top - side * 0.04), "teal")
-    pen.text((side * 0.2, top - side * 0.12), _sentence(chance), "white", font)
-    pen.text((side * 0.05, top + picture.height + side * 0.05), _sentence(chance), "white", font)
+    pen.text((side * 0.2, top - side * 0.12), sentence(chance), "white", small)
+    pen.text((side * 0.05, top + picture.height + side * 0.05), sentence(chance), "white", small)
     return result
 
 
@@ -231,15 +166,3 @@ def passed_on(picture: Image.Image, chance: Draw, host: Image.Image) -> Image.Im
         result = make(result, chance, host)
     result.thumbnail((320, 320), Image.Resampling.BICUBIC)
     return result
-
-
-def _sentence(chance: Draw) -> str:
-    return " ".join(chance.sample(_WORDS, 4))
-
-
-def _font(picture: Image.Image, share: float) -> ImageFont.FreeTypeFont:
-    """Pillow's own, of a size that is this share of the shorter side."""
-    font = ImageFont.load_default(share * min(picture.size))
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("this Pillow was built without FreeType")
-    return font

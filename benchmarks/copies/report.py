@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from benchmarks.copies.edits import LISTED, PICTURE_IN_PICTURE
 from benchmarks.copies.measures import PRECISION, Ranking, Scores
 
+from futu.models.similarity import MEANING, Scale
+
 _JUDGED, _WANTED = "sscd-distilled", 0.97
 _LISTED = [edit.name for edit in LISTED]
 _ALL = "listed"
@@ -35,6 +37,20 @@ def tables(found: Rows) -> None:
             print(
                 f"{name}, {pool}: average precision {reached:.3f}, wanted >= {_WANTED}: {verdict}"
             )
+
+
+def meaning(name: str, rankings: Mapping[str, Ranking], scale: Scale) -> None:
+    """What the similarities that people choose by bring, without picture in picture."""
+    pool = Ranking.pooled([rankings[n] for n in _POOLS["listed, without picture in picture"] or ()])
+    print(f"\n{name}: similarity, cosine / precision / recall / wrong in a million pairs")
+    for similarity in MEANING:
+        cosine = scale.cosine(similarity)
+        found = int((pool.true >= cosine).sum())
+        wrong = int((pool.others >= cosine).sum())
+        print(
+            f"  {similarity:g}  {cosine:.3f} / {found / max(1, found + wrong):.4f} / "
+            f"{found / len(pool.true):.3f} / {1e6 * wrong / len(pool.others):.2f}"
+        )
 
 
 def ways(name: str, found: Rows) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from benchmarks import system
-from benchmarks.copies import makers, models
+from benchmarks.copies import models
 from benchmarks.environment import python_with
 from PIL import Image
 
@@ -27,6 +27,7 @@ from futu.controller.duplicates.component import Contents, Parting, by_vectors
 from futu.controller.duplicates.groups import Pairs, components
 from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
 from futu.controller.duplicates.presets import PRESETS
+from futu.images import edits
 from futu.images.folder import hash_file
 from futu.index.base import Floats, Ids
 from futu.index.faiss_index import FaissIndex
@@ -39,19 +40,19 @@ _REQUIREMENTS = _REPOSITORY / "benchmarks" / "copies" / "requirements.txt"
 _PHASH_BITS, _PDQ_BITS = 10, 31
 """Up to so many different bits imagededup, and the authors of PDQ, call two pictures the same."""
 
-_EDITS: tuple[tuple[str, makers.Make], ...] = (
-    ("crop", makers.crop(0.7)),
-    ("mirrored", makers.turned(Image.Transpose.FLIP_LEFT_RIGHT)),
-    ("upside down", makers.turned(Image.Transpose.FLIP_TOP_BOTTOM)),
-    ("rotated", makers.rotated(whole=True)),
-    ("squared", makers.squared),
+_EDITS: tuple[tuple[str, edits.Make], ...] = (
+    ("crop", edits.crop(0.7)),
+    ("mirrored", edits.turned(Image.Transpose.FLIP_LEFT_RIGHT)),
+    ("upside down", edits.turned(Image.Transpose.FLIP_TOP_BOTTOM)),
+    ("rotated", edits.rotated(whole=True)),
+    ("squared", edits.squared),
 )
 
 _EVERY = 9
 _LIBRARY_EDITS = (
     *_EDITS,
-    ("turned left", makers.turned(Image.Transpose.ROTATE_90)),
-    ("saved again", makers.unchanged),
+    ("turned left", edits.turned(Image.Transpose.ROTATE_90)),
+    ("saved again", edits.unchanged),
 )
 
 Truth = npt.NDArray[np.int64]
@@ -127,9 +128,7 @@ def _by_model(name: str, pictures: Pictures) -> None:
     for threshold in (0.95, 0.9, 0.8, 0.7):
         labels, groups = _grouped(np.asarray(vectors, np.float16), images, Rule(threshold))
         precision, recall = _pairs_of(labels, pictures.truth)
-        print(
-            f"{f'{name}, threshold {threshold:.0%}':34}{precision:>9.4f}{recall:>8.4f}{groups:>8}"
-        )
+        print(f"{f'{name}, cosine {threshold:g}':34}{precision:>9.4f}{recall:>8.4f}{groups:>8}")
 
 
 def _in_library(names: Sequence[str], photos: Path, folder: Path, offset: int) -> None:

@@ -14,6 +14,7 @@ import httpx
 
 from futu.client_answers import make
 from futu.client_duplicates import DuplicateCalls
+from futu.client_known import KnownCalls
 from futu.client_models import ModelChange, Pruned, ServedModel, ServedModels
 from futu.client_search import Result, SearchPage, SearchQuery
 from futu.client_token import found_token
@@ -100,7 +101,7 @@ def _served(facts: dict[str, Any]) -> ServedModels:
     return ServedModels(**made)
 
 
-class Client(TrashCalls, DuplicateCalls):
+class Client(TrashCalls, DuplicateCalls, KnownCalls):
     """Talks to one controller.
 
     Args:
@@ -345,6 +346,10 @@ class Client(TrashCalls, DuplicateCalls):
     def thumbnail(self, image_id: int) -> bytes:
         """GET /api/image/<id>/thumbnail: WebP."""
         return self._bytes(f"/api/image/{image_id}/thumbnail")
+
+    def picture(self, image_url: str) -> bytes:
+        """The file of an image, by the ``image_url`` or ``img_url`` of an answer."""
+        return self._bytes(image_url)
 
     def feature(self, image_path: str, model: str = "similar") -> dict[str, Any]:
         """POST /api/compute/feature_extraction; ``model`` is a question or a model's name."""

@@ -67,6 +67,27 @@ def test_index_then_search_print_neighbours(system: System) -> None:
     assert second.stdout.count(".jpg") == 0
 
 
+def test_check_prints_what_is_not_there_yet(system: System) -> None:
+    folder = system.datasets / "checked"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(jpeg(3200))
+    assert futu(system, "index", "checked").returncode == 0
+    card = system.folder / "card"
+    (card / "sub").mkdir(parents=True)
+    (card / "sub" / "old.jpg").write_bytes(jpeg(3200))
+    (card / "new.jpg").write_bytes(jpeg(3201))
+    both = futu(system, "check", str(card), "--dataset", "checked", "--show", "new")
+    assert (both.returncode, both.stdout) == (1, f"{card}/new.jpg\n")
+    assert "1 known, 1 new" in both.stderr
+    assert "--questions similar,copy" in both.stderr
+    new = futu(system, "check", str(card / "new.jpg"), "--dataset", "checked")
+    assert (new.returncode, new.stdout) == (0, "")
+    unknown = futu(system, "check", str(card), "--dataset", "nobody")
+    assert (unknown.returncode, "nobody" in unknown.stderr) == (2, True)
+    neither = futu(system, "check")
+    assert (neither.returncode, "--from" in neither.stderr) == (2, True)
+
+
 def test_index_takes_a_folder_below_a_root(system: System) -> None:
     nested = system.datasets / "outer" / "nested"
     nested.mkdir(parents=True)

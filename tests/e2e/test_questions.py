@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.e2e import copying
 from tests.e2e.faults import Cluster
 from tests.e2e.test_cli import futu
@@ -68,6 +69,42 @@ def assert_each_mode_has_its_own_vectors(cluster: Cluster, name: str) -> None:
     assert found["similar"] != found["copy"]
 
 
+def assert_pictures_can_be_checked_and_calibrated(cluster: Cluster) -> None:
+    new = cluster.folder / "new"
+    new.mkdir()
+    shutil.copy(cluster.datasets / "two" / "003.jpg", new / "equal.jpg")
+    with Image.open(new / "equal.jpg") as image:
+        image.save(new / "smaller.jpg", quality=60)
+    checked = futu(cluster, "check", str(new), "--dataset", "two", "--json", "--show", "all")
+    assert checked.returncode == 1, checked.stderr
+    found = {Path(e["name"]).name: e for e in map(json.loads, checked.stdout.splitlines())}
+    assert {n: e["matches"][0]["tier"] for n, e in found.items()} == {
+        "equal.jpg": "exact",
+        "smaller.jpg": "near",
+    }
+    assert {e["matches"][0]["path"] for e in found.values()} == {"003.jpg"}
+    shutil.copy(new / "smaller.jpg", cluster.datasets / "one" / "leak.jpg")
+    cluster.client.build_index(["one"])
+    cluster.await_build("one", 60)
+    strict = ["--from", "one", "--dataset", "two", "--preset", "strict", "--csv"]
+    leaked = futu(cluster, "check", *strict)
+    assert leaked.returncode == 1, leaked.stderr
+    assert leaked.stdout.splitlines()[1].startswith("one: leak.jpg,known,near,")
+    (new / "broken.jpg").write_bytes(b"no picture")
+    assert futu(cluster, "check", str(new)).returncode == 2
+    plot = cluster.folder / "plot.html"
+    measured = futu(cluster, "calibrate", "two", "--sample", "3", "--html", str(plot))
+    assert measured.returncode == 0, measured.stderr
+    for part in ("39 edited copies of 3 pictures", "mirrored", "3 of 3", "normal"):
+        assert part in measured.stdout, measured.stdout
+    assert "edited copies" in plot.read_text("utf-8")
+    kept = cluster.client.calibration("two")
+    assert kept["copies"] == sum(edit["copies"] for edit in kept["edits"]) == 39
+    assert sorted(kept["presets"].values(), reverse=True) == list(kept["presets"].values())
+    forgotten = futu(cluster, "calibrate", "two", "--forget")
+    assert (forgotten.returncode, "Forgotten" in forgotten.stderr) == (0, True)
+
+
 @pytest.mark.timeout(180)
 def test_copy_follows_when_a_server_gets_the_model(cluster: Cluster) -> None:
     # One server has the model, the other never will.
@@ -117,4 +154,5 @@ def test_copy_follows_when_a_server_gets_the_model(cluster: Cluster) -> None:
     assert images_done(cluster) - before == IMAGES
     assert vectors(cluster) == {"similar": 3 * IMAGES, "copy": 3 * IMAGES}
     assert [d.questions for d in cluster.client.datasets()] == [("similar", "copy")] * 3
+    assert_pictures_can_be_checked_and_calibrated(cluster)
     cluster.assert_redis_is_clean()

@@ -231,12 +231,16 @@ def test_read_token_looks_and_searches_and_changes_nothing(
     assert "redis" in http.get("/health", **how).get_json()
     assert http.post("/api/search", json={"image_id": 1}, **how).status_code not in (401, 403)
     assert http.post("/api/get_dataset_id", json={"name": "x"}, **how).status_code == 404
+    looking = {"/api/get_dataset_id", "/api/get_images_by_ids"}
+    looking |= {"/api/duplicates/check", "/api/duplicates/leakage"}
+    for path in sorted(looking):
+        assert http.post(path, json={}, **how).status_code not in (401, 403), path
     changing = [
         (rule.rule, method)
         for rule in http.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}
         if not rule.endpoint.startswith(("search.", "compute.", "login."))
-        and rule.rule not in ("/api/get_dataset_id", "/api/get_images_by_ids")
+        and rule.rule not in looking
     ]
     assert ("/api/build_index", "POST") in changing
     for rule, method in changing:

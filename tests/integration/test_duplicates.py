@@ -19,6 +19,8 @@ from futu.controller.duplicates import finder
 from futu.images.folder import hash_bytes
 from futu.models.registry import spec
 
+SCALE = spec("sscd-distilled").scale
+
 
 @pytest.fixture
 def desk(site: Site) -> Iterator[Desk]:
@@ -46,7 +48,10 @@ def test_copies_of_all_tiers_are_found_across_datasets(desk: Desk) -> None:
     assert [group["tier"] for group in (near, exact, pixels)] == ["near", "exact", "pixels"]
     keeper, copy = near["images"]
     assert (keeper["keeper"], keeper["similarity"]) == (True, 100)
-    assert (copy["keeper"], copy["similarity"]) == (False, pytest.approx(90, abs=0.2))
+    assert (copy["keeper"], copy["similarity"]) == (
+        False,
+        pytest.approx(SCALE.similarity(0.9), abs=0.1),
+    )
     assert copy["cosine"] == pytest.approx(0.9, abs=0.002)
     assert near["freed_bytes"] == len(b"boat 0.9 x")
     assert exact["similarity"] == pixels["similarity"] == 100
@@ -63,8 +68,8 @@ def test_scope_and_threshold_are_kept_to(desk: Desk) -> None:
     desk.fill("b", {"1.jpg": b"boat 0.95 y"})
     assert desk.names(desk.find(dataset_names=["a"])) == [["a/1.jpg", "a/2.jpg"]]
     assert desk.find(dataset_names=["a"], preset="strict")["groups"] == 0
-    assert desk.find(dataset_names=["a"], threshold=81)["groups"] == 0
-    assert desk.find(dataset_names=["a"], threshold=79)["groups"] == 1
+    assert desk.find(dataset_names=["a"], threshold=SCALE.similarity(0.81))["groups"] == 0
+    assert desk.find(dataset_names=["a"], threshold=SCALE.similarity(0.79))["groups"] == 1
     assert desk.names(desk.find(preset="strict")) == [["a/1.jpg", "b/1.jpg"]]
 
 
@@ -73,9 +78,9 @@ def test_members_are_near_their_keeper_and_not_only_each_other(desk: Desk) -> No
     desk.fill(
         "a", {"0.jpg": b"boat 0.9 longest of all", "1.jpg": b"boat 1", "2.jpg": b"boat 0.9 x"}
     )
-    (found,) = desk.names(desk.find(threshold=85))
+    (found,) = desk.names(desk.find(threshold=SCALE.similarity(0.85)))
     assert found == ["a/0.jpg", "a/1.jpg"]
-    (found,) = desk.names(desk.find(threshold=79))
+    (found,) = desk.names(desk.find(threshold=SCALE.similarity(0.79)))
     assert sorted(found) == ["a/0.jpg", "a/1.jpg", "a/2.jpg"]
 
 
@@ -84,10 +89,10 @@ def test_large_components_are_parted_by_what_the_index_found(
 ) -> None:
     chain = {"0.jpg": b"boat 0.9 longest of all", "1.jpg": b"boat 1", "2.jpg": b"boat 0.9 x"}
     desk.fill("a", {**chain, "3.jpg": b"car 1", "4.jpg": b"car 0.9 x", "5.jpg": b"car 0.9 x"})
-    wanted = desk.names(desk.find(threshold=85))
+    wanted = desk.names(desk.find(threshold=SCALE.similarity(0.85)))
     assert [len(names) for names in wanted] == [2, 3]
     monkeypatch.setattr(finder, "LARGE", 1)
-    assert desk.names(desk.find(threshold=85)) == wanted
+    assert desk.names(desk.find(threshold=SCALE.similarity(0.85))) == wanted
 
 
 def test_without_copy_vectors_equal_files_and_pixels_are_found_and_the_remedy_said(

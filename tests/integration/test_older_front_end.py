@@ -43,7 +43,7 @@ def test_older_front_end_gets_its_groups(desk: Desk) -> None:
     assert one == group["images"][1]
     both = desk.call("POST", "/api/get_images_by_ids", {"image_ids": [ids[1], 10**6, ids[0]]})
     assert both == {"images": [group["images"][1], group["images"][0]]}
-    assert desk.call("POST", "/api/repeated_search", asked | {"threshold": 95})["groups"] == []
+    assert desk.call("POST", "/api/repeated_search", asked | {"threshold": 99.5})["groups"] == []
     desk.fill("a", {"4.jpg": b"boat 0.9 y"})
     assert len(desk.call("POST", "/api/repeated_search", asked)["groups"][0]) == 3
 

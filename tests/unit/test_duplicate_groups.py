@@ -13,7 +13,7 @@ from futu.catalogue.duplicate_records import FoundMember, VerdictRecord
 from futu.catalogue.duplicate_schema import DISMISSED, OPEN, RESOLVED
 from futu.controller.duplicates.decided import Decided
 from futu.controller.duplicates.groups import Pairs, components, shown, stars
-from futu.controller.duplicates.presets import rule_of, similarity
+from futu.controller.duplicates.presets import rule_of
 from futu.errors import InvalidRequestError
 
 numbers = st.integers(1, 30)
@@ -155,7 +155,6 @@ def test_resolved_group_is_so_until_a_member_joins() -> None:
 def test_threshold_is_the_cosine_that_a_copy_has() -> None:
     rule = rule_of("normal", 90)
     assert (rule.sure, rule.floor) == (0.9, 0.9)
-    assert similarity(0.9) == 90
 
 
 @pytest.mark.parametrize(

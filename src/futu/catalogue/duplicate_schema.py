@@ -152,3 +152,14 @@ class PixelHash(Base):
 
     content_hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     pixel_hash: Mapped[bytes | None] = mapped_column(LargeBinary(32))
+
+
+class Calibration(Base):
+    """What was measured with the pictures of a dataset under a model; ``facts`` is JSON."""
+
+    __tablename__ = "calibrations"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    measured_at: Mapped[datetime] = mapped_column(UtcTime)
+    facts: Mapped[str] = mapped_column(Text)

@@ -19,7 +19,9 @@ from sqlalchemy import (
 
 from futu.catalogue.builds import BuildQueries
 from futu.catalogue.bulk import insert_rows, update_rows
+from futu.catalogue.calibrations import CalibrationQueries
 from futu.catalogue.checking import CheckQueries
+from futu.catalogue.contents import ContentQueries
 from futu.catalogue.copies import CopyQueries
 from futu.catalogue.datasets import DatasetQueries
 from futu.catalogue.duplicates import DuplicateQueries
@@ -61,6 +63,8 @@ class Catalogue(
     DuplicateQueries,
     VerdictQueries,
     CopyQueries,
+    CalibrationQueries,
+    ContentQueries,
     TrashQueries,
     CheckQueries,
 ):

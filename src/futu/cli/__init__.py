@@ -9,6 +9,8 @@ import click
 from futu import __version__
 from futu.cli import (
     builds,
+    calibrate,
+    check,
     duplicates,
     index,
     keeping,
@@ -69,6 +71,8 @@ for _command in (
     builds.jobs,
     search.search,
     duplicates.duplicates,
+    check.check,
+    calibrate.calibrate,
     verify.verify,
     status.datasets,
     status.status,

@@ -25,7 +25,7 @@ _FOUND, _ERROR = 1, 2
 _LOOK_S = 0.2
 
 
-def _errors_are_two(command: Callable[..., Any]) -> Callable[..., Any]:
+def errors_are_two(command: Callable[..., Any]) -> Callable[..., Any]:
     """Exit code 1 says that duplicates were found; so an error is 2."""
 
     @functools.wraps(command)
@@ -45,7 +45,8 @@ def _errors_are_two(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--preset",
     type=click.Choice(["strict", "normal", "loose"]),
-    help="strict: nothing edited much; loose: turned by 25 degrees, too.  [default: normal]",
+    help="strict: nothing edited much; loose: turned by 25 degrees, too; or as futu calibrate "
+    "found.  [default: normal]",
 )
 @click.option(
     "--threshold",
@@ -79,7 +80,7 @@ def _errors_are_two(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--undo", is_flag=False, flag_value="", metavar="[ID]", help="Undo an operation.")
 @click.pass_obj
-@_errors_are_two
+@errors_are_two
 def duplicates(
     server: str | None,
     datasets: tuple[str, ...],

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from futu.controller.proxies import TrustedProxies
 from futu.controller.routes import (
     builds,
+    calibration,
     compute,
     datasets,
     duplicates,
@@ -19,6 +20,7 @@ from futu.controller.routes import (
     groups,
     index,
     jobs,
+    known,
     login,
     models,
     page,
@@ -33,8 +35,8 @@ from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, Unautho
 log = logging.getLogger(__name__)
 
 _ROUTES = (
-    *(builds, compute, datasets, duplicates, files, groups, index, jobs, login),
-    *(models, page, search, status, trash, watching),
+    *(builds, calibration, compute, datasets, duplicates, files, groups, index, jobs, known),
+    *(login, models, page, search, status, trash, watching),
 )
 _FORM_OVERHEAD_BYTES = 1024 * 1024
 _HTTP_CODES = {400: "bad_field", 404: "not_found", 405: "bad_method", 413: "too_large"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -17,11 +17,9 @@ from futu.catalogue.store import Catalogue
 from futu.controller.fresh import FreshCache
 from futu.controller.presence import Presence
 from futu.index.live import LiveIndex
+from futu.models.similarity import SAME_PICTURE, Scale
 
 Vector = npt.NDArray[np.floating]
-
-COPY_SIMILARITY = 75.0
-"""From here on a search in mode ``auto`` calls an image a copy; 0-100, of the vectors for copy."""
 
 _SMALL = 65536
 """Images of a scope up to which their ids are handed to the index."""
@@ -32,26 +30,22 @@ _MOST_FETCHED = 4096
 _SPARE = 1.5
 _MOST_LOOKS = 5
 _LARGE_FOR_S = 60.0
-
-
-def similarity_of(cosine: float) -> float:
-    """How a cosine is shown, 0-100."""
-    return round(max(0.0, min(1.0, cosine)) * 100, 2)
+_PLAIN = Scale()
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An image and its cosine similarity to the query, by the vectors of a model for ``match``."""
+    """An image, its cosine to the query by the vectors for ``match``, and what that means.
+
+    Attributes:
+        similarity: 0-100, by the scale of the model; see ``Scale``.
+    """
 
     image: ImageRecord
     cosine: float
+    similarity: float
     model_id: str
     match: str = "similar"
-
-    @property
-    def similarity(self) -> float:
-        """0-100."""
-        return similarity_of(self.cosine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +96,14 @@ class Neighbours:
 
     Args:
         catalogue: images and their vectors.
+        scale_of: model_id -> what its cosines mean; else they are shown as they are, times 100.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(
+        self, catalogue: Catalogue, scale_of: Callable[[str], Scale] = lambda _: _PLAIN
+    ) -> None:
         self._catalogue = catalogue
+        self._scale_of = scale_of
         self._presence = Presence(catalogue)
         self._start = secrets.token_hex(4)
         self._small: FreshCache[Ids | None] = FreshCache(64)
@@ -171,8 +169,8 @@ class Neighbours:
     ) -> Page:
         """A page of the copies of a picture and, after them, of what looks like it.
 
-        Copies are the images whose vectors for ``copy`` have at least ``COPY_SIMILARITY`` to the
-        query's; they are not repeated among the others.
+        Copies have at least ``SAME_PICTURE`` by the vectors for ``copy``; they are not repeated
+        among the others.
 
         Args:
             copies: what indexes for ``copy`` are asked; without any there are only look-alikes.
@@ -184,7 +182,7 @@ class Neighbours:
         if not copies:
             return self.in_turn(similar, k=k, offset=offset, min_similarity=min_similarity)
         wanted = offset + k + 1
-        least = max(min_similarity, COPY_SIMILARITY)
+        least = max(min_similarity, SAME_PICTURE)
         first = self.in_turn(copies, k=wanted, min_similarity=least)
         found, generations = list(first.neighbours), [first.generation]
         if len(found) < wanted:
@@ -230,6 +228,7 @@ class Neighbours:
         live = asked.live
         there = live.known_count() if allowed is None else len(allowed)
         most = max(_MOST_FETCHED, 2 * wanted)
+        scale = self._scale_of(live.model_id)
         fetch = min(fetch, most)
         while True:
             ids, cosines = live.index.search(asked.vector, fetch, allowed)
@@ -238,9 +237,10 @@ class Neighbours:
             if not complete and not exhausted:
                 # Others as similar as the last ones may have been left out, with lower ids.
                 order = order[: int(np.count_nonzero(cosines > cosines[-1]))]
-            found = self._images(ids[order].tolist(), cosines[order].tolist(), asked)
-            # Opposites have similarity 0, which is not too little if all are asked for.
-            reached = len(order) > 0 and similarity_of(float(cosines[order[-1]])) < min_similarity
+            found = self._images(ids[order].tolist(), cosines[order].tolist(), asked, scale)
+            last = scale.similarity(float(cosines[order[-1]])) if len(order) else 100.0
+            # Nothing is less similar than 0, whatever its cosine.
+            reached = last < min_similarity
             if complete or reached or len(found) >= wanted:
                 return found
             kept = {neighbour.image.vector_id for neighbour in found}
@@ -253,12 +253,12 @@ class Neighbours:
             fetch = max(2 * fetch, aim) if allowed is not None else min(max(2 * fetch, aim), most)
 
     def _images(
-        self, ids: Sequence[int], cosines: Sequence[float], asked: Asked
+        self, ids: Sequence[int], cosines: Sequence[float], asked: Asked, scale: Scale
     ) -> list[Neighbour]:
         scope, model_id = asked.scope, asked.live.model_id
         images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
         return [
-            Neighbour(image, cosine, model_id, asked.match)
+            Neighbour(image, cosine, scale.similarity(cosine), model_id, asked.match)
             for vector_id, cosine in zip(ids, cosines)
             for image in images.get(vector_id, ())
             if scope.admits(image)

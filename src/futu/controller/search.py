@@ -53,7 +53,7 @@ class Search:
         self._catalogue = catalogue
         self._indexes = indexes
         self._serving = serving
-        self._neighbours = Neighbours(catalogue)
+        self._neighbours = Neighbours(catalogue, serving.scale)
         self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
         self._answering: FreshCache[dict[int, ModelRecord]] = FreshCache(8)
 
@@ -72,11 +72,17 @@ class Search:
         Raises:
             NotIndexedError: none of them has anything indexed for the question.
         """
-        answering = self._answered(question)
-        ready = [dataset for dataset in datasets if dataset.id in answering]
+        ready = self.indexed(datasets, question)
         if not ready:
             raise self._not_indexed(datasets, question)
         return ready
+
+    def indexed(
+        self, datasets: Sequence[DatasetRecord], question: str = "similar"
+    ) -> list[DatasetRecord]:
+        """Those of the datasets that can be searched, which may be none."""
+        answering = self._answered(question)
+        return [dataset for dataset in datasets if dataset.id in answering]
 
     def _answered(self, question: str) -> dict[int, ModelRecord]:
         # What serves may have been looked up before it was changed, but not kept beyond that.

@@ -7,13 +7,16 @@ from collections.abc import Collection, Sequence
 
 from futu.catalogue.engine import catalogue_url
 from futu.catalogue.facts import Term
+from futu.catalogue.records import ModelRecord
 from futu.catalogue.store import Catalogue
 from futu.config import Settings
 from futu.controller.access import Gate
+from futu.controller.calibrations import Calibrations
 from futu.controller.collector import Collector
 from futu.controller.datasets import Datasets
 from futu.controller.duplicates.explaining import Explaining
 from futu.controller.duplicates.finder import Finders
+from futu.controller.duplicates.known import KnownPictures
 from futu.controller.duplicates.pixels import PixelHashes
 from futu.controller.duplicates.runs import DuplicateRuns
 from futu.controller.extraction import Extraction
@@ -36,6 +39,7 @@ from futu.data_dir import take_data_dir
 from futu.errors import SettingsError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import ImageRoots
+from futu.index.live import LiveIndex
 from futu.index.live_indexes import LiveIndexes
 from futu.index.milvus_live import MilvusLiveIndexes
 from futu.index.milvus_server import MilvusServer, milvus_address
@@ -103,6 +107,7 @@ class Controller(Datasets):
         )
         self.jobs = JobAdmin(self.queue)
         self._places = Places(self.roots, settings.data_dir / "trash")
+        self.calibrations = Calibrations(self.catalogue, self.serving)
         self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -117,6 +122,9 @@ class Controller(Datasets):
         self.search = Search(self.catalogue, self.indexes, self.serving)
         self.querying = Querying(
             self.extraction, self.catalogue, self.serving, self.roots, self.limits
+        )
+        self.known = KnownPictures(
+            self.catalogue, self.search, self.extraction, self.serving, self.limits
         )
         self.remote = RemotePictures(self.limits, settings.url_timeout)
         self.thumbnails = Thumbnails(
@@ -159,6 +167,10 @@ class Controller(Datasets):
         self._at_work = True
         if term is not None:
             self.relay.start()
+
+    def index_of(self, model: ModelRecord) -> LiveIndex | None:
+        """The index of a model, level with the catalogue; None: the model is not in use."""
+        return self._used.level_of(model)
 
     def _came_home(self, dataset_ids: Sequence[int]) -> None:
         """Images of these datasets are back from the trash, and may be in the index no longer."""
@@ -214,7 +226,14 @@ class Controller(Datasets):
         pixels = PixelHashes(
             catalogue, self.queue, self.roots, self.limits, self.settings.batch_feature_timeout
         )
-        finders = Finders(catalogue, pixels, self.serving, self._used, self.settings.keep_rules)
+        finders = Finders(
+            catalogue,
+            pixels,
+            self.serving,
+            self._used,
+            self.settings.keep_rules,
+            self.calibrations,
+        )
         self.duplicates = DuplicateRuns(catalogue, finders)
 
     def _stop_tasks(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from futu.catalogue.records import DatasetRecord, ModelRecord, ServedModels
 from futu.catalogue.store import Catalogue
 from futu.errors import InvalidRequestError, ModelError, NoModelError
 from futu.models import registry
+from futu.models.similarity import Scale
 from futu.models.spec import ModelSpec, Question
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Serving:
         self._catalogue = catalogue
         self._models_dir = models_dir
         self.defaults: dict[str, ModelRecord] = {q: record_of(s) for q, s in defaults.items()}
+        self._scales = {spec.model_id: spec.scale for spec in defaults.values()}
         self._cached: tuple[int, dict[int, dict[str, ServedModels]]] = (-1, {})
 
     def adopt(self, catalogue: Catalogue) -> None:
@@ -126,6 +129,35 @@ class Serving:
         known = {default.model_id: default, **self._catalogue.stored_models()}
         found = self._catalogue.answering(question, default.model_id)
         return {dataset_id: known[model_id] for dataset_id, model_id in found.items()}
+
+    def mainly(self, question: str, dataset_ids: Collection[int]) -> ModelRecord:
+        """The model that serves most images of some datasets; the default one where none does.
+
+        Where images of all of them are compared: vectors of different models cannot be.
+        """
+        default = self.defaults[question]
+        answering, counts = self.answering(question), self._catalogue.image_counts()
+        images: Counter[ModelRecord] = Counter()
+        for key in dataset_ids:
+            if key in answering:
+                images[answering[key]] += counts.get(key, 0)
+        return max(
+            sorted(images, key=lambda model: model.model_id),
+            key=lambda model: (images[model], model == default),
+            default=default,
+        )
+
+    def scale(self, model_id: str) -> Scale:
+        """What the cosines of a model mean; a plain scale when it is described nowhere any more."""
+        found = self._scales.get(model_id)
+        if found is None:
+            described = [*registry.former_specs()]
+            described += [
+                s for _, s in registry.specs(self._models_dir) if isinstance(s, ModelSpec)
+            ]
+            scales = {spec.model_id: spec.scale for spec in described}
+            found = self._scales[model_id] = scales.get(model_id, Scale())
+        return found
 
     def named(self, name: str) -> ModelRecord:
         """A model that could serve, by its name.

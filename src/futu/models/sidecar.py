@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from futu.errors import ModelError
+from futu.models.similarity import Scale, check_points
 from futu.models.spec import Channels, InputType, Layout, ModelSpec, Question, Resample, Resize
 
 _SUFFIXES = (".toml", ".json")
@@ -40,11 +41,19 @@ class Sidecar(BaseModel):
     source: Annotated[str, Field(min_length=1)]
     channels: Channels = "RGB"
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    similarity: Annotated[
+        tuple[tuple[float, float], ...], Field(description="pairs of cosine and similarity")
+    ] = Scale.points
 
     @model_validator(mode="after")
     def _mean_of_pixels(self) -> Sidecar:
         if any(0 < value < 1 for value in self.mean):
             raise ValueError("mean and std are for pixels from 0 to 255: multiply them by 255")
+        return self
+
+    @model_validator(mode="after")
+    def _similarity_rises(self) -> Sidecar:
+        check_points(self.similarity)
         return self
 
 
@@ -98,6 +107,7 @@ def read(models_dir: Path, name: str) -> ModelSpec:
         resize=given.resize,
         crop_fraction=given.crop_fraction,
         resample=given.resample,
+        similarity=given.similarity,
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from futu.models.similarity import Points, Scale
+
 Question = Literal["similar", "copy"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
 Layout = Literal["NHWC", "NCHW"]
@@ -22,8 +24,8 @@ Resample = Literal["box", "bilinear", "bicubic", "lanczos"]
 class ModelSpec:
     """Everything that decides what vector a picture gets, and on what terms.
 
-    Two specs that differ in any field have different ``model_id``, and vectors of different
-    model_ids are never compared.
+    Two specs that differ in a field that decides vectors have different ``model_id``, and vectors
+    of different model_ids are never compared.
 
     Attributes:
         name: registry name, e.g. ``efficientnet-lite0``.
@@ -43,6 +45,7 @@ class ModelSpec:
         crop_fraction: only for ``centre``.
         resample: Pillow filter name.
         graph_version: raised when the way we build or feed the graph changes vectors.
+        similarity: what its cosines mean; see ``Scale``. It changes what is shown and no vector.
         licence, source: on what terms the file comes, and where from.
     """
 
@@ -64,12 +67,19 @@ class ModelSpec:
     crop_fraction: float = 1.0
     resample: Resample = "bicubic"
     graph_version: int = 1
+    similarity: Points = Scale.points
 
     @functools.cached_property
     def model_id(self) -> str:
-        """Name and the first 8 hex digits of a hash over all fields."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """Name and the first 8 hex digits of a hash over all fields that decide vectors."""
+        deciding = {name: v for name, v in asdict(self).items() if name != "similarity"}
+        text = json.dumps(deciding, sort_keys=True)
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @functools.cached_property
+    def scale(self) -> Scale:
+        """Between cosines and similarities."""
+        return Scale(self.similarity)
 
 
 def with_similar(questions: Collection[Question]) -> tuple[Question, ...]:

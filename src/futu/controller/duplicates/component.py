@@ -12,8 +12,8 @@ from futu.catalogue.duplicate_records import FoundMember, ReadyImage
 from futu.catalogue.duplicate_schema import EXACT, NEAR, PIXELS
 from futu.controller.duplicates.groups import Cosines, Ids, Pairs, stars
 from futu.controller.duplicates.neighbourhood import Fetch, Neighbourhood
-from futu.controller.duplicates.presets import similarity
 from futu.controller.keeping import RULES, by_keeping
+from futu.models.similarity import Scale
 
 LARGE = 20_000
 """Contents of a component up to which each keeper is compared with all others; above, only with
@@ -58,6 +58,7 @@ class Parting:
         around: decides about cosines; None: only equal bytes and pixels count.
         reference: ids of the datasets whose files are always kept.
         keep: the rules that choose keepers, the weightiest first.
+        scale: what cosines are shown as.
     """
 
     def __init__(
@@ -66,11 +67,13 @@ class Parting:
         around: Neighbourhood | None,
         reference: Collection[int],
         keep: Sequence[str] = RULES,
+        scale: Scale | None = None,
     ) -> None:
         self._contents = contents
         self._around = around
         self._reference = reference
         self._keep = keep
+        self._scale = scale or Scale()
 
     def groups(self, places: Sequence[int], known: Known) -> Iterator[tuple[FoundMember, ...]]:
         """The groups of a component, each with its keeper first.
@@ -114,9 +117,8 @@ class Parting:
             tier = EXACT
         elif self._contents.same_pixels(place, keeper):
             tier = PIXELS
-        return FoundMember(
-            image.id, image.content_hash, image.size, tier, cosine, similarity(cosine)
-        )
+        shown = self._scale.similarity(cosine)
+        return FoundMember(image.id, image.content_hash, image.size, tier, cosine, shown)
 
 
 def by_vectors(vector_ids: Sequence[int], fetch: Fetch) -> Known:

@@ -7,7 +7,6 @@ is held (some 70 bytes each).
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import numpy as np
 from futu.catalogue.duplicate_records import FoundGroup
 from futu.catalogue.records import ModelRecord
 from futu.catalogue.store import Catalogue
+from futu.controller.calibrations import Calibrations
 from futu.controller.duplicates.component import (
     LARGE,
     Contents,
@@ -28,12 +28,13 @@ from futu.controller.duplicates.decided import Decided
 from futu.controller.duplicates.groups import Ids, Pairs, components
 from futu.controller.duplicates.neighbourhood import Neighbourhood, Rule
 from futu.controller.duplicates.pixels import PixelHashes
+from futu.controller.duplicates.presets import rule_of
 from futu.controller.keeping import RULES
 from futu.controller.serving import Serving
 from futu.controller.used_indexes import UsedIndexes
 from futu.errors import FutuError
 from futu.index.live import LiveIndex
-from futu.models.spec import Question
+from futu.models.similarity import Scale
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Finders:
         serving: which models datasets have.
         used: their indexes.
         keep: the rules that choose keepers, the weightiest first.
+        calibrations: what thresholds mean, and what suits a dataset; None: a threshold is a cosine
+            times 100, and presets are the same for all.
     """
 
     catalogue: Catalogue
@@ -64,31 +67,38 @@ class Finders:
     serving: Serving
     used: UsedIndexes
     keep: Sequence[str] = RULES
+    calibrations: Calibrations | None = None
 
-    def model(self, dataset_ids: Collection[int], question: Question = "copy") -> ModelRecord:
-        """The model that serves most images of these datasets, whose vectors are compared.
+    def rule(self, preset: str, threshold: float | None, dataset_ids: Collection[int]) -> Rule:
+        """The rule that a preset or a threshold stands for; see ``Calibrations.rule``."""
+        if self.calibrations is None:
+            return rule_of(preset, threshold)
+        return self.calibrations.rule(preset, threshold, dataset_ids)
 
-        Vectors of different models cannot be. The default one where none serves.
-        """
-        default = self.serving.defaults[question]
-        answering, counts = self.serving.answering(question), self.catalogue.image_counts()
-        images: Counter[ModelRecord] = Counter()
-        for key in dataset_ids:
-            if key in answering:
-                images[answering[key]] += counts.get(key, 0)
-        return max(
-            sorted(images, key=lambda model: model.model_id),
-            key=lambda model: (images[model], model == default),
-            default=default,
-        )
+    def model(self, dataset_ids: Collection[int]) -> ModelRecord:
+        """Whose vectors are compared."""
+        return self.serving.mainly("copy", dataset_ids)
+
+    def shown(self, rule: Rule, dataset_ids: Collection[int]) -> float:
+        """The similarity that a rule asks for."""
+        return self.serving.scale(self.model(dataset_ids).model_id).similarity(rule.sure)
 
     def make(self, rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
         """The search of a run; see ``Finder``."""
         copy = self.model(dataset_ids)
         live = self.used.level_of(copy)
-        similar = self.used.level_of(self.model(dataset_ids, "similar"))
+        similar = self.used.level_of(self.serving.mainly("similar", dataset_ids))
         return Finder(
-            self.catalogue, self.pixels, copy, live, similar, rule, dataset_ids, step, self.keep
+            self.catalogue,
+            self.pixels,
+            copy,
+            live,
+            similar,
+            rule,
+            dataset_ids,
+            step,
+            self.keep,
+            self.serving.scale(copy.model_id),
         )
 
 
@@ -106,6 +116,7 @@ class Finder:
         dataset_ids: the scope.
         step: see ``Step``.
         keep: the rules that choose keepers, the weightiest first.
+        scale: what cosines are shown as.
 
     Attributes:
         images: how many were looked through.
@@ -123,6 +134,7 @@ class Finder:
         dataset_ids: Collection[int],
         step: Step,
         keep: Sequence[str] = RULES,
+        scale: Scale | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._pixels = pixels
@@ -131,6 +143,7 @@ class Finder:
         self._scope = sorted(dataset_ids)
         self._step = step
         self._keep = keep
+        self._scale = scale or Scale()
         self._around: Neighbourhood | None = None
         self.images = 0
         self.notes: list[str] = []
@@ -253,7 +266,7 @@ class Finder:
         decided = Decided(self._catalogue.verdicts())
         reference = {d.id for d in self._catalogue.datasets() if d.reference}
         around = self._around if compares else None
-        parting = Parting(contents, around, reference, self._keep)
+        parting = Parting(contents, around, reference, self._keep, self._scale)
         done = 0
         while done < len(found):
             self._step("groups", done, len(found))

@@ -17,11 +17,6 @@ LEAST, MOST = 50.0, 100.0
 """Thresholds that may be asked for; below, pictures are alike and not copies."""
 
 
-def similarity(cosine: float) -> float:
-    """0-100, as people are shown it."""
-    return round(max(0.0, min(1.0, cosine)) * 100, 2)
-
-
 def rule_of(preset: str, threshold: float | None = None) -> Rule:
     """The rule of a preset, or of a threshold, 0-100, when there is one.
 

@@ -20,7 +20,6 @@ from futu.catalogue.schema import CANCELLED, DONE, ERROR
 from futu.catalogue.store import Catalogue
 from futu.controller.duplicates.finder import Finders
 from futu.controller.duplicates.neighbourhood import Rule
-from futu.controller.duplicates.presets import rule_of
 from futu.errors import BusyError, FutuError, NotLeadingError
 
 log = logging.getLogger(__name__)
@@ -84,9 +83,10 @@ class DuplicateRuns:
             InvalidRequestError: there is no such preset, or the threshold is out of range.
             BusyError: a run over the same datasets looks for something else.
         """
-        rule = rule_of(preset, threshold)
         scope = tuple(sorted(set(dataset_ids)))
-        asked = ("" if threshold is not None else preset, round(rule.sure * 100, 4))
+        rule = self._finders.rule(preset, threshold, scope)
+        shown = self._finders.shown(rule, scope)
+        asked = ("" if threshold is not None else preset, shown)
         with self._lock:
             run = self._under_way.get(scope)
             if run is not None:
