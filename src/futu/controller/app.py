@@ -9,6 +9,8 @@ from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from futu.controller.access import RELAYED
+from futu.controller.metrics import Metrics
 from futu.controller.proxies import TrustedProxies
 from futu.controller.routes import (
     builds,
@@ -23,6 +25,7 @@ from futu.controller.routes import (
     status,
     watching,
 )
+from futu.controller.routes import metrics as metrics_routes
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, UnauthorisedError
 
@@ -63,6 +66,8 @@ def create_app(controller: Controller) -> Flask:
     modules = (builds, compute, datasets, files, index, jobs, login, page, search, status, watching)
     for module in modules:
         app.register_blueprint(module.blueprint(controller))
+    metrics = Metrics(controller)
+    app.register_blueprint(metrics_routes.blueprint(metrics))
     settings, gate = controller.settings, controller.gate
     if settings.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
@@ -101,6 +106,11 @@ def create_app(controller: Controller) -> Flask:
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="futu"'
+        took_s = time.monotonic() - g.get("started", time.monotonic())
+        if RELAYED not in request.environ:
+            rule = request.url_rule
+            route = None if rule is None else rule.rule
+            metrics.answered(request.method, route, response.status_code, took_s)
         level = logging.DEBUG if response.status_code < 400 else logging.INFO
         log.log(
             level,
@@ -108,7 +118,7 @@ def create_app(controller: Controller) -> Flask:
             request.method,
             request.path,
             response.status_code,
-            (time.monotonic() - g.get("started", time.monotonic())) * 1000,
+            took_s * 1000,
         )
         return response
 

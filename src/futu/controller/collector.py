@@ -17,6 +17,7 @@ from futu.controller.ingest import Ingest
 from futu.errors import NoModelError, NotLeadingError, RedisUnavailableError
 from futu.index.live import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
+from futu.jobs.measures import Measures
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
 
@@ -39,8 +40,14 @@ class Collector:
     """Takes finished library jobs off Redis. Every step may be repeated without harm."""
 
     def __init__(
-        self, catalogue: Catalogue, queue: JobQueue, ingest: Ingest, indexes: LiveIndexes
+        self,
+        catalogue: Catalogue,
+        queue: JobQueue,
+        ingest: Ingest,
+        indexes: LiveIndexes,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._catalogue = catalogue
         self._queue = queue
         self._ingest = ingest
@@ -140,13 +147,16 @@ class Collector:
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.index_lock:
-            ids = self._catalogue.record(outcomes, self._first)
+            with self._measures.timed("library", "catalogue"):
+                ids = self._catalogue.record(outcomes, self._first)
             for model_id, of_content in ids.items():
                 good = {o.content_hash: o for o in outcomes if model_id in o.vectors}
-                self._indexes.of_model[model_id].add(
-                    np.array([of_content[content] for content in good], np.int64),
-                    np.stack([np.asarray(o.vectors[model_id], np.float16) for o in good.values()]),
-                )
+                vectors = [np.asarray(o.vectors[model_id], np.float16) for o in good.values()]
+                with self._measures.timed("library", "index"):
+                    self._indexes.of_model[model_id].add(
+                        np.array([of_content[content] for content in good], np.int64),
+                        np.stack(vectors),
+                    )
 
     def _vectors(self, result: JobResult) -> list[Outcome]:
         """The vectors of a result, by the content they were computed from."""

@@ -162,6 +162,10 @@ class Builds(abc.ABC):
         """The build that waits for a job."""
         return next((b for b in self._under_way.values() if job_id in b.outstanding), None)
 
+    def under_way(self) -> list[tuple[str, BuildRecord]]:
+        """The builds under way, with the names of their datasets."""
+        return [(build.dataset.name, build.record) for build in self._under_way.values()]
+
     def is_under_way(self, dataset: DatasetRecord) -> bool:
         """Whether a build of a dataset has not come to its end."""
         return dataset.id in self._under_way

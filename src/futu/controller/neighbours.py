@@ -16,6 +16,7 @@ from futu.catalogue.store import Catalogue
 from futu.controller.fresh import FreshCache
 from futu.controller.presence import Presence
 from futu.index.live import LiveIndex
+from futu.jobs.measures import Measures
 from futu.models.spec import Question
 
 Vector = npt.NDArray[np.floating]
@@ -78,10 +79,12 @@ class Neighbours:
 
     Args:
         catalogue: images and their vectors.
+        measures: has the times of index and catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, measures: Measures | None = None) -> None:
         self._catalogue = catalogue
+        self._measures = measures or Measures()
         self._presence = Presence(catalogue)
         self._start = secrets.token_hex(4)
         self._answering: FreshCache[set[int]] = FreshCache(8)
@@ -217,7 +220,8 @@ class Neighbours:
         most = max(_MOST_FETCHED, 2 * wanted)
         fetch = min(fetch, most)
         while True:
-            ids, cosines = live.index.search(vector, fetch, allowed)
+            with self._measures.timed("query", "index"):
+                ids, cosines = live.index.search(vector, fetch, allowed)
             complete, exhausted = fetch >= there, len(ids) < fetch
             order = np.lexsort((ids, -cosines))
             if not complete and not exhausted:
@@ -241,7 +245,8 @@ class Neighbours:
     def _images(
         self, ids: Sequence[int], cosines: Sequence[float], scope: Scope
     ) -> list[Neighbour]:
-        images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
+        with self._measures.timed("query", "catalogue"):
+            images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
         return [
             Neighbour(image, cosine)
             for vector_id, cosine in zip(ids, cosines)

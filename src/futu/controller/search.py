@@ -23,6 +23,7 @@ from futu.errors import (
 from futu.images.decode import DecodeLimits, check_crop, inspect
 from futu.images.info import Box
 from futu.index.live import LiveIndexes
+from futu.jobs.measures import Measures
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models.spec import ModelSpec, Question
@@ -43,6 +44,7 @@ class Search:
         indexes: of each question.
         limits: of pictures.
         models: question -> model.
+        measures: has the times of its stages.
     """
 
     def __init__(
@@ -52,13 +54,15 @@ class Search:
         indexes: LiveIndexes,
         limits: DecodeLimits,
         models: Mapping[Question, ModelSpec],
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._catalogue = catalogue
         self._queue = queue
         self._indexes = indexes
         self._limits = limits
         self._models = models
-        self._neighbours = Neighbours(catalogue)
+        self._neighbours = Neighbours(catalogue, self._measures)
         self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
 
     def model_id(self, question: Question) -> str:
@@ -137,7 +141,8 @@ class Search:
             self.require_server(question)
             models = [self.model_id(asked) for asked in (question, *also)]
             job = Job(new_job_id(), stream, models, list(items))
-            result = self._queue.ask(job, left_s)
+            with self._measures.timed("query" if stream == "query" else "library", "answer"):
+                result = self._queue.ask(job, left_s)
             if result.error is None:
                 break
             left_s = deadline - time.monotonic() - pause_s

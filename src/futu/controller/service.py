@@ -37,6 +37,7 @@ from futu.index.milvus_live import MilvusLiveIndex
 from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.admin import JobAdmin
 from futu.jobs.lead import LeaderCalls, LeaderLock
+from futu.jobs.measures import Measures
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS, Question
@@ -99,6 +100,7 @@ class Controller:
             max_bytes=settings.queue_bytes,
         )
         self.jobs = JobAdmin(self.queue)
+        self.measures = Measures()
         self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -111,7 +113,9 @@ class Controller:
         self._follower = Follower(
             self.catalogue, self.indexes, self._index_lock, lambda: self.leads
         )
-        self.search = Search(self.catalogue, self.queue, self.indexes, self.limits, self.models)
+        self.search = Search(
+            self.catalogue, self.queue, self.indexes, self.limits, self.models, self.measures
+        )
         self.querying = Querying(self.search, self.catalogue, self.roots, self.limits)
         self.remote = RemotePictures(self.limits, settings.url_timeout)
         self.thumbnails = Thumbnails(
@@ -175,7 +179,7 @@ class Controller:
             missing_share=self.settings.max_missing_share,
         )
         ingest.index_lock = self._index_lock
-        self.collector = Collector(catalogue, self.queue, ingest, self.indexes)
+        self.collector = Collector(catalogue, self.queue, ingest, self.indexes, self.measures)
         self.watcher = Watcher(
             catalogue,
             self.roots,

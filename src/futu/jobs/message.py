@@ -146,6 +146,49 @@ class ServerInfo(msgspec.Struct):
     by_path: bool = True
 
 
+class StageTimes(msgspec.Struct):
+    """How often a stage took how long.
+
+    Attributes:
+        lane: ``query`` or ``library``.
+        stage: its name.
+        counts: of durations, by class (see ``ServerMeasures.bounds_s``); the last has no bound.
+        sum_s: all durations together, seconds.
+    """
+
+    lane: str
+    stage: str
+    counts: list[int]
+    sum_s: float = 0.0
+
+
+class ServerMeasures(msgspec.Struct):
+    """What a compute server has measured since its start; sent with its registration.
+
+    Attributes:
+        counts: what has happened how often, by name.
+        vectors: computed, by model_id.
+        stages: times.
+        bounds_s: upper bounds of the classes of ``stages``, seconds.
+        resident_bytes: memory of the process.
+        cpu_s: processor time of the process, seconds.
+        clock_ahead_s: how far its clock is ahead of that of Redis, seconds; None: not known.
+    """
+
+    server: str
+    host: str
+    started_at: float
+    version: str = ""
+    workers: int = 0
+    counts: dict[str, int] = {}
+    vectors: dict[str, int] = {}
+    stages: list[StageTimes] = []
+    bounds_s: list[float] = []
+    resident_bytes: int = 0
+    cpu_s: float = 0.0
+    clock_ahead_s: float | None = None
+
+
 class DeadLetter(msgspec.Struct):
     """A picture that no worker survived.
 
