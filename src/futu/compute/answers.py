@@ -14,6 +14,7 @@ from futu.jobs.connection import Backoff, Outage
 from futu.jobs.measures import Measures
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo
 from futu.jobs.streams import JobQueue, Lease
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -97,17 +98,22 @@ class Answers:
             for lease, _ in answers:
                 self._held.drop(lease)
         for (lease, result), done in zip(answers, delivered):
-            if not done:
-                self._measures.count("lost_leases")
-                log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
-                continue
-            log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
-            if lease.stream == "query":
-                self.count(lease)
-            for item in result.items:
-                if item.error is not None and item.error.code not in UNSEEN:
-                    self._measures.count("failed_images")
-                    log.warning("job %s: %s", lease.job.job_id, item.error.message)
+            with about(lease.job.request_id, lease.job.job_id):
+                self._tell(lease, result, done)
+
+    def _tell(self, lease: Lease, result: JobResult, done: bool) -> None:
+        """Count and log what became of a job."""
+        if not done:
+            self._measures.count("lost_leases")
+            log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
+            return
+        log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
+        if lease.stream == "query":
+            self.count(lease)
+        for item in result.items:
+            if item.error is not None and item.error.code not in UNSEEN:
+                self._measures.count("failed_images")
+                log.warning("job %s: %s", lease.job.job_id, item.error.message)
 
     def count(self, lease: Lease) -> None:
         """Count the pictures of a job that is done."""

@@ -20,6 +20,7 @@ from futu.jobs.measures import Measures
 from futu.jobs.message import ItemResult, JobResult
 from futu.jobs.streams import Lease
 from futu.models.spec import ModelSpec
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -254,9 +255,9 @@ class Batcher:
         return lambda: self._run(waiting.spec, lane, [r for r in ready if not r[0].dropped])
 
     def _decode(self, worker: Worker, opened: OpenJob, index: int) -> list[OpenJob]:
-        item = opened.lease.job.items[index]
-        with self._measures.timed(self._lane, "decode"):
-            result, inputs = self._loader.load(item, opened.specs, worker.watch)
+        job = opened.lease.job
+        with self._measures.timed(self._lane, "decode"), about(job.request_id, job.job_id):
+            result, inputs = self._loader.load(job.items[index], opened.specs, worker.watch)
         with self._changed:
             if worker.abandoned:
                 return []

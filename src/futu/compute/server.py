@@ -42,7 +42,14 @@ from futu.errors import FutuError, NoModelError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Outage
 from futu.jobs.measures import Measures
-from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
+from futu.jobs.message import (
+    OLDEST_READABLE,
+    SCHEMA_VERSION,
+    ItemError,
+    JobResult,
+    ServerInfo,
+    Stream,
+)
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.choice import Choice
 from futu.models.memory import keep_large_blocks_apart
@@ -50,6 +57,7 @@ from futu.models.registry import default_spec
 from futu.models.runtime import CPU_BATCH
 from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import model_file
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +276,8 @@ class ComputeServer:
 
     def _let_go(self, lease: Lease, how: Callable[[], object]) -> None:
         try:
-            how()
+            with about(lease.job.request_id, lease.job.job_id):
+                how()
         except RedisUnavailableError as error:
             log.debug("job %s is left to its lease: %s", lease.job.job_id, error)
         finally:
@@ -308,6 +317,8 @@ class ComputeServer:
             images_done=answers.images_done,
             queries_done=answers.queries_done,
             version=__version__,
+            schema_version=SCHEMA_VERSION,
+            oldest_readable=OLDEST_READABLE,
             images_per_s=round(answers.rate(), 1),
             by_path=answers.by_path,
         )

@@ -9,6 +9,7 @@ from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from futu import tracing
 from futu.controller.access import RELAYED
 from futu.controller.metrics import Metrics
 from futu.controller.proxies import TrustedProxies
@@ -77,7 +78,8 @@ def create_app(controller: Controller) -> Flask:
         CORS(
             app,
             origins=list(settings.cors_origins),
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", tracing.HEADER],
+            expose_headers=[tracing.HEADER],
             supports_credentials=True,
             max_age=600,
         )
@@ -85,6 +87,7 @@ def create_app(controller: Controller) -> Flask:
     @app.before_request
     def admit() -> Response | None:
         g.started = time.monotonic()
+        tracing.begin_request(request.headers.get(tracing.HEADER))
         view = app.view_functions.get(request.endpoint or "")
         if _is_preflight() and gate.is_configured(request.origin):
             return app.make_default_options_response()
@@ -104,6 +107,7 @@ def create_app(controller: Controller) -> Flask:
         response.headers.setdefault("Cross-Origin-Resource-Policy", embedding)
         if request.is_secure:
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        response.headers[tracing.HEADER] = tracing.request_id()
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="futu"'
         took_s = time.monotonic() - g.get("started", time.monotonic())
@@ -121,6 +125,10 @@ def create_app(controller: Controller) -> Flask:
             took_s * 1000,
         )
         return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        tracing.end_request()
 
     controller.relay.app = app
     app.register_error_handler(FutuError, _our_error)
@@ -159,4 +167,5 @@ def _http_error(error: HTTPException) -> tuple[Response, int]:
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return _body("Something went wrong inside Futu; the log has the details.", "internal", {}, 500)
+    message = "Something went wrong inside Futu; the log has the details, by this request_id."
+    return _body(message, "internal", {"request_id": tracing.request_id()}, 500)

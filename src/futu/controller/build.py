@@ -12,6 +12,7 @@ from typing import Literal
 from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
 from futu.images.folder import display
 from futu.jobs.message import ImageItem, Job
+from futu.tracing import request_id
 
 _WAITING = "Waiting: "
 
@@ -95,6 +96,7 @@ class Build:
         given_up: model_ids of which vectors were not to be had, for want of a server.
         refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
+        request_id: of the request that began it; empty: none did.
     """
 
     def __init__(self, dataset: DatasetRecord, record: BuildRecord, models: Sequence[str]) -> None:
@@ -119,6 +121,7 @@ class Build:
         self.short: set[bytes] = set()
         self.given_up: set[str] = set()
         self.suspects: set[str] = set()
+        self.request_id = request_id()
         self._halted_by: type[BuildStoppedError | BuildCancelledError] | None = None
 
     # --- asked to end ----------------------------------------------------------------------

@@ -20,6 +20,7 @@ from futu.jobs.connection import Backoff, Outage
 from futu.jobs.measures import Measures
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -94,19 +95,21 @@ class Collector:
         results: dict[Build | None, list[tuple[str, JobResult]]] = {}
         for done in finished:
             self._ingest.inherited.forget(done.job_id)
-            result = done.result
-            if result is None:
-                log.warning("the result of job %s has expired; it will be done again", done.job_id)
-                continue
-            if result.error is not None:
-                # Handed back is not failed: another server is asked.
-                level = logging.DEBUG if result.error.code == NoModelError.code else logging.WARNING
-                log.log(level, "job %s failed: %s", done.job_id, result.error.message)
-            build = self._ingest.build_of(done.job_id)
+            result, build = done.result, self._ingest.build_of(done.job_id)
+            with about(None if build is None else build.request_id, done.job_id):
+                if result is None:
+                    log.warning("the result of job %s has expired; it is done again", done.job_id)
+                    continue
+                if result.error is not None:
+                    # Handed back is not failed: another server is asked.
+                    handed_back = result.error.code == NoModelError.code
+                    level = logging.DEBUG if handed_back else logging.WARNING
+                    log.log(level, "job %s failed: %s", done.job_id, result.error.message)
             results.setdefault(build, []).append((done.job_id, result))
         for build, of_build in results.items():
             if build is not None:
-                self._credit(build, of_build)
+                with about(build.request_id):
+                    self._credit(build, of_build)
             else:
                 # A repeat, or sent by a controller that is gone: vectors speak for themselves,
                 # failures are found again by the next build.

@@ -27,6 +27,7 @@ from futu.jobs.measures import Measures
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
 from futu.models.spec import ModelSpec, Question
+from futu.tracing import request_id
 
 """Searches in a row whose results turn out to have been deleted."""
 
@@ -140,7 +141,7 @@ class Search:
         while True:
             self.require_server(question)
             models = [self.model_id(asked) for asked in (question, *also)]
-            job = Job(new_job_id(), stream, models, list(items))
+            job = Job(new_job_id(), stream, models, list(items), request_id=request_id())
             with self._measures.timed("query" if stream == "query" else "library", "answer"):
                 result = self._queue.ask(job, left_s)
             if result.error is None:

@@ -16,7 +16,7 @@ import redis
 from futu.errors import JobFailedError
 from futu.jobs.connection import translated
 from futu.jobs.exchange import Command, Exchange
-from futu.jobs.message import ServerInfo, ServerMeasures, decode, encode
+from futu.jobs.message import SCHEMA_VERSION, ServerInfo, ServerMeasures, decode, encode
 from futu.jobs.scripts import MEASURES_PREFIX, SERVER_PREFIX
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class ServerList:
         self._client = client
         self._exchange = exchange
         self._url = url
-        self._strange: set[bytes] = set()
+        self._strange: set[bytes | str] = set()
         self._ttl_ms = max(_SHORTEST_TTL_MS, int(ttl_s * 1000))
 
     def register(self, info: ServerInfo, measures: ServerMeasures | None = None) -> float:
@@ -70,8 +70,17 @@ class ServerList:
             self._client.delete(SERVER_PREFIX + server, MEASURES_PREFIX + server)
 
     def alive(self) -> list[ServerInfo]:
-        """All servers that have not been silent for too long."""
-        return self._all(SERVER_PREFIX, ServerInfo)
+        """All servers that have not been silent for too long and that we can work with."""
+        found = self._all(SERVER_PREFIX, ServerInfo)
+        for server in found:
+            if not server.fits and server.server not in self._strange:
+                self._strange.add(server.server)
+                log.error(
+                    "compute server %s (version %s, schema %d) and this program (schema %d) do not "
+                    "understand each other; it gets no jobs. Run one version everywhere.",
+                    server.server, server.version, server.schema_version, SCHEMA_VERSION,
+                )  # fmt: skip
+        return [server for server in found if server.fits]
 
     def measures(self) -> list[ServerMeasures]:
         """What they have measured."""
