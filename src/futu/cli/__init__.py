@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from futu import __version__
-from futu.cli import builds, index, keeping, models, search, settings, status, verify
+from futu.cli import builds, doctor, index, keeping, models, search, settings, status, verify
 from futu.launch import guarded, launch, server_options
 
 _MODES = ("controller", "compute", "both")
@@ -60,6 +60,7 @@ for _command in (
     verify.verify,
     status.datasets,
     status.status,
+    doctor.doctor,
     settings.config,
     settings.token,
     models.models,
