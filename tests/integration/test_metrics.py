@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from futu.jobs.measures import STAGE_BOUNDS_S, Measures
 from futu.jobs.message import Job, ServerInfo, ServerMeasures, new_job_id
 from futu.jobs.streams import JobQueue
 
+ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
 
 
@@ -172,3 +175,65 @@ def test_openmetrics_is_spoken_when_asked_for(http: FlaskClient) -> None:
     answer = http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
     assert answer.content_type.startswith("application/openmetrics-text")
     assert answer.text.endswith("# EOF\n")
+
+
+def test_every_metric_of_the_dashboard_exists_with_the_labels_it_uses(
+    site: Site, http: FlaskClient, queue: JobQueue
+) -> None:
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "futu.json").read_text("utf-8"))
+    expressions = [
+        target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())
+    ]
+    assert len(expressions) > 30
+    register_with_every_measure(queue)
+    site.start()
+    dataset = site.fill("one", {"a.jpg": jpeg(1, (40, 30))})
+    site.controller.ingest.start(dataset)
+    lease = site.lease()
+    found = scrape(http)
+    site.deliver(lease)
+    site.await_state(dataset, DONE)
+    samples = [*found.samples, *scrape(http).samples]
+    labels: dict[str, set[str]] = {}
+    for sample in samples:
+        labels.setdefault(sample.name, {"instance", "job"}).update(sample.labels)
+    # Measured only of an index too large for a test.
+    labels["futu_index_search_seconds"] = labels["futu_index_recall"]
+    assert "futu_index_search_seconds" in found.families
+    for expression in expressions:
+        names = re.findall(r"\b(?:futu|process)_\w+", expression)
+        assert names, expression
+        used = {
+            label.strip()
+            for group in re.findall(r"by \(([^)]*)\)", expression)
+            for label in group.split(",")
+        } | set(re.findall(r"(\w+)=~?\"", expression))
+        for name in names:
+            assert name in labels, f"{name} in {expression}"
+            assert used <= labels[name], f"{used - labels[name]} of {name} in {expression}"
+    stages = {(s.labels["lane"], s.labels["stage"]) for s in samples if "stage" in s.labels}
+    for expression in expressions:
+        for stage, lane in re.findall(r'stage="(\w+)", lane="(\w+)"', expression):
+            assert (lane, stage) in stages | CONTROLLER_STAGES, expression
+
+
+CONTROLLER_STAGES = {("query", "answer"), ("query", "index"), ("query", "catalogue")}
+
+
+def register_with_every_measure(queue: JobQueue) -> None:
+    """A compute server that has measured all that one measures."""
+    measures = Measures()
+    for lane in ("library", "query"):
+        for stage in ("queue_wait", "decode", "model", "deliver"):
+            measures.observe(lane, stage, 0.01)
+    measures.count_vectors("lite0", 1)
+    queue.servers.register(
+        ServerInfo("full", "host", 1, ["lite0"], 2, time.time()),
+        ServerMeasures(
+            *("full", "host", time.time()),
+            vectors=measures.vectors(),
+            stages=measures.stages(),
+            bounds_s=list(STAGE_BOUNDS_S),
+            clock_ahead_s=0.0,
+        ),
+    )
