@@ -54,13 +54,19 @@ def test_clock_that_is_off_and_other_versions_are_said(redis_url: str, queue: Jo
     register(queue, "late", __version__, -90.0)
     register(queue, "newer", "99.0", 0.0)
     register(queue, "ancient", "0.0.1", 0.0, schema=1)
+    queue.servers.register(ServerInfo("former", "host", 1, [], 1, 0.0, version="0.0.9"))
     found = findings(redis_url)
     off = [each for each in found["clocks"] if each.level == "warning"]
     assert [("late is 90.00 s behind" in each.text, "NTP" in each.remedy) for each in off] == [
         (True, True)
     ]
     levels = {each.text.split()[0]: each.level for each in found["compute"]}
-    assert levels == {"late": "ok", "newer": "warning", "ancient": "error"}
+    assert levels == {
+        "late": "ok",
+        "newer": "warning",
+        "former": "warning",
+        "ancient": "error",
+    }
 
 
 def test_redis_that_is_away_is_an_error_with_a_remedy(tmp_path: Path) -> None:

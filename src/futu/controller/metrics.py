@@ -188,10 +188,12 @@ class Metrics(Collector):
     def _servers(self, stages: list[tuple[tuple[str, str], list[StageTimes]]]) -> Iterator[Metric]:
         """What compute servers have measured, and the stages of all together."""
         try:
+            # Those of schema 3 measure nothing.
+            alive = len(self._controller.queue.servers.alive())
             servers = self._controller.queue.servers.measures()
         except FutuError:
-            servers = []
-        yield _gauge("futu_compute_servers", "compute servers that are alive", len(servers))
+            alive, servers = 0, []
+        yield _gauge("futu_compute_servers", "compute servers that are alive", alive)
         facts = InfoMetricFamily("futu_compute", "a compute server", labels=_SERVER)
         workers = GaugeMetricFamily("futu_compute_workers", "its threads", labels=_SERVER)
         memory = GaugeMetricFamily("futu_compute_resident_bytes", "its memory", labels=_SERVER)

@@ -15,7 +15,7 @@ from futu.doctor import Finding, Level
 from futu.errors import FutuError, SettingsError
 from futu.jobs import embedded
 from futu.jobs.connection import masked, probe, translated
-from futu.jobs.message import ServerMeasures
+from futu.jobs.message import ServerInfo, ServerMeasures
 from futu.jobs.streams import JobQueue
 
 _MOST_APART_S = 1.0
@@ -115,8 +115,10 @@ def _side(ahead_s: float) -> str:
 
 
 def _servers(queue: JobQueue) -> Iterator[Finding]:
-    servers: list[ServerMeasures] = queue.servers.measures()
-    usable = {server.server for server in queue.servers.alive()}
+    usable = {server.server: server for server in queue.servers.alive()}
+    measures = {server.server: server for server in queue.servers.measures()}
+    # Those of schema 3 measure nothing; those that we do not understand are not usable.
+    servers: dict[str, ServerInfo | ServerMeasures] = {**usable, **measures}
     if not servers:
         yield Finding(
             "compute",
@@ -124,9 +126,9 @@ def _servers(queue: JobQueue) -> Iterator[Finding]:
             "No compute server is registered in this Redis.",
             "./start.sh compute, with the same REDIS_* settings",
         )
-    for server in servers:
+    for name, server in servers.items():
         text = f"{server.server} on {server.host}, version {server.version}"
-        if server.server not in usable:
+        if name not in usable:
             yield Finding(
                 "compute",
                 "error",
@@ -142,8 +144,9 @@ def _servers(queue: JobQueue) -> Iterator[Finding]:
             )
         else:
             yield Finding("compute", "ok", text)
-        if server.clock_ahead_s is not None:
-            yield _apart(server.server, server.clock_ahead_s)
+        measured = measures.get(name)
+        if measured is not None and measured.clock_ahead_s is not None:
+            yield _apart(name, measured.clock_ahead_s)
 
 
 def controller(_: Settings, server: str | None) -> Iterator[Finding]:
