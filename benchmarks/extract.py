@@ -39,7 +39,7 @@ def measure(photos: Path, case: str, rounds: int) -> dict[str, float]:
 
     def whole() -> float:
         with system.scratch(photos) as folder, system.running(folder) as futu:
-            system.await_idle(futu)
+            system.await_idle()
             rate = len(files) / system.index(futu.client, "gallery", questions)
             before = system.images_done(futu.client)
             system.index(futu.client, "gallery", questions)

@@ -41,6 +41,7 @@ def cluster(folder: Path, servers: int) -> Iterator[Client]:
     client = Client(f"http://127.0.0.1:{port}")
     try:
         system.await_servers(client, servers)
+        system.await_idle()  # the models that are in place are loaded at the start
         yield client
     finally:
         client.close()

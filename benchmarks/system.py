@@ -86,7 +86,7 @@ def await_servers(client: Client, count: int) -> None:
         time.sleep(0.01)
 
 
-def await_idle(futu: Running) -> None:
+def await_idle() -> None:
     """Wait until the start is really over: models are loaded before they are asked for."""
     processes = psutil.Process().children(recursive=True)
     quiet = 0

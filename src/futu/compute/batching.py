@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 Answer = tuple[Lease, JobResult]
 
-_IN_A_ROW = 4
+_IN_A_ROW = 8
 """Batches of one model that a worker runs in a row when another model takes its turn with it:
 each change of models reads the other's weights anew."""
 
