@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,12 +48,14 @@ def scratch(photos: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Running]:
-    """Futu on a folder, as ``both``, until the block ends."""
+def running(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Futu on a folder, as ``both``, until the block ends; with further environment variables."""
     port = free_port()
     command = [sys.executable, "-m", "futu", "both", "--host", "127.0.0.1", "--port", str(port)]
     started = time.monotonic()
     environment = {n: v for n, v in os.environ.items() if not n.startswith(("FUTU_", "REDIS_"))}
+    environment |= settings or {}
+    folder.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
     client = Client(f"http://127.0.0.1:{port}")
     try:

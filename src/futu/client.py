@@ -164,6 +164,10 @@ class Client(TrashCalls, DuplicateCalls, KnownCalls):
         body: dict[str, Any] = self._call("GET", "/health")
         return body
 
+    def metrics(self) -> str:
+        """GET /metrics: numbers in the text format of Prometheus."""
+        return self._bytes("/metrics").decode()
+
     def datasets(self) -> list[Dataset]:
         """GET /api/datasets."""
         return [_dataset(d) for d in self._call("GET", "/api/datasets")["datasets"]]

@@ -57,6 +57,9 @@ class Settings(CheckedSettings):
     config: Literal["development", "production"] = Field("development", description="environment")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="log level")
     log_file: Path = Field(Path("futu_backend.log"), description="log file, rotated at 10 MB")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="lines for people, or JSON for programs"
+    )
     data_dir: Path = Field(Path("data"), description="catalogue, index, socket")
     models_dir: Path = Field(default_factory=_models_dir, description="model files")
     datasets_dir: Path = Field(Path("datasets"), description="each sub-folder is a dataset")

@@ -35,6 +35,7 @@
     |   `-- NotLeadingError        503 not_leading
     |-- JobTimeoutError            504 timeout
     |-- JobFailedError             500 job_failed
+    |   `-- OtherVersionError      500 other_version
     |-- ModelError                 500 model
     |-- IndexDamagedError          500 index_damaged
     |-- TrashError                 500 trash
@@ -287,6 +288,12 @@ class JobFailedError(FutuError):
     """A compute server could not do a job, for no fault of the picture."""
 
     code = "job_failed"
+
+
+class OtherVersionError(JobFailedError):
+    """A message of a version of Futu that this one does not understand."""
+
+    code = "other_version"
 
 
 class ModelError(FutuError):

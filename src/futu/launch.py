@@ -94,7 +94,7 @@ def launch(mode: str, given: dict[str, Any]) -> None:
     # The console of a service is a file that nobody rotates; what is logged has its own.
     service = processes.STOP_FILE_VARIABLE in os.environ
     try:
-        logs.configure(role, level, settings.log_file, console=not service)
+        logs.configure(role, level, settings.log_file, not service, settings.log_format)
     except OSError as error:
         raise SettingsError(
             f"The log file {settings.log_file.absolute()} cannot be written ({error.strerror}). "

@@ -67,7 +67,9 @@ class CheckedSettings(BaseSettings):
         return with_similar(value)
 
     @field_validator(
-        "runtime", "device", "precision", "watch_mode", mode="before", check_fields=False
+        *("runtime", "device", "precision", "watch_mode", "log_format"),
+        mode="before",
+        check_fields=False,
     )
     @classmethod
     def _lower(cls, value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,31 @@ def test_help_keeps_its_examples_line_by_line(system: System) -> None:
     ).stdout
     assert "\\b" not in run_py
     assert "\n  ./start.sh both " in run_py
+
+
+def test_doctor_finds_nothing_wrong_with_a_running_system(system: System) -> None:
+    done = futu(system, "doctor", "--json", "--host", "127.0.0.1", "--port", str(system.port))
+    found = json.loads(done.stdout)
+    assert [each for each in found if each["level"] == "error"] == []
+    assert done.returncode == 0
+    said = {each["check"]: each["text"] for each in found}
+    assert said["port"] == f"a controller listens on 127.0.0.1:{system.port}"
+    assert said["controller"].endswith(f"is healthy, version {__version__}")
+    assert said["compute"].endswith(f"version {__version__}")
+
+
+def test_status_is_watched_until_it_is_interrupted(system: System) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "futu", "status", "--watch", "--json", "--interval", "0.1"],
+        cwd=system.folder,
+        env=os.environ | {"FUTU_SERVER": system.client.server, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    looks = [json.loads(watching.stdout.readline()) for _ in range(3)]
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(timeout=10) == 0
+    watching.stdout.close()
+    assert [look["status"] for look in looks] == ["healthy"] * 3
+    assert looks[0]["time"] <= looks[2]["time"]

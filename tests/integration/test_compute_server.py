@@ -279,3 +279,29 @@ def test_server_does_not_end_before_its_warm_up_does(
         go_on.set()
         thread.join()
     assert ended_before == [True]
+
+
+def test_server_reports_the_times_of_its_stages(
+    server: tuple[ComputeServer, threading.Thread], queue: JobQueue
+) -> None:
+    def stages() -> set[tuple[str, str]]:
+        found = queue.servers.measures()
+        return {(times.lane, times.stage) for times in found[0].stages} if found else set()
+
+    # The clock of Redis is known from the second registration on; no wait is noted before.
+    until(lambda: any(m.clock_ahead_s is not None for m in queue.servers.measures()))
+    for stream in ("library", "query"):
+        job = a_job(good(), stream)
+        assert answered(queue, job, queue.enqueue(job)).error is None
+    wanted = {
+        (lane, stage)
+        for lane in ("library", "query")
+        for stage in ("queue_wait", "decode", "model", "deliver")
+    }
+    until(lambda: stages() >= wanted)
+    (measured,) = queue.servers.measures()
+    assert measured.vectors == {MODEL: 2}
+    assert (measured.counts["images"], measured.counts["queries"]) == (1, 1)
+    assert abs(measured.clock_ahead_s or 0.0) < 1.0  # the Redis is on this machine
+    assert measured.resident_bytes > 0
+    assert measured.cpu_s > 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    func,
     insert,
     select,
     update,
@@ -118,6 +119,12 @@ class BuildQueries(Session):
         query = _builds().order_by(Build.id.desc()).offset(offset).limit(limit)
         with self.read() as db:
             return [BuildRecord(**row) for row in db.execute(query).mappings()]
+
+    def build_counts(self) -> dict[str, int]:
+        """How many builds there are in each state."""
+        query = select(Build.state, func.count()).group_by(Build.state)
+        with self.read() as db:
+            return {row[0]: row[1] for row in db.execute(query)}
 
     def unfinished_datasets(self) -> list[int]:
         """Ids of the datasets with images that wait for their vectors."""

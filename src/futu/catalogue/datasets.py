@@ -95,6 +95,14 @@ class DatasetQueries(Session):
         with self.read() as db:
             return {row[0]: row[1] for row in db.execute(query)}
 
+    def state_counts(self) -> dict[tuple[str, str], int]:
+        """Images by the name of their dataset and their state, where there are any."""
+        query = select(Dataset.name, ImageCount.state, ImageCount.images).where(
+            ImageCount.dataset_id == Dataset.id, ImageCount.images > 0
+        )
+        with self.read() as db:
+            return {(row[0], row[1]): row[2] for row in db.execute(query)}
+
     def first_images(self) -> dict[int, ImageRecord]:
         """Dataset id -> its first searchable image."""
         first = (

@@ -61,6 +61,18 @@ def migrate(engine: Engine) -> None:
         counts.install(db)
 
 
+def check_revision(engine: Engine) -> tuple[str | None, str]:
+    """The revision of a catalogue (None: it has no tables) and the newest one; changes nothing.
+
+    Raises:
+        SettingsError: the database does not answer, or a newer Futu has migrated it.
+    """
+    check_server(engine)
+    known = revisions()
+    with engine.connect() as db:
+        return _revision_in(db, known, engine), known[-1]
+
+
 @contextlib.contextmanager
 def migrating(engine: Engine) -> Iterator[Connection]:
     """A transaction for changes to the tables; alone among writers."""

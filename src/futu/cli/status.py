@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+import time
 from dataclasses import asdict
+from datetime import datetime
+from typing import Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from futu.client import Client, Dataset
+from futu.errors import UnavailableError
 
 
 @click.command()
@@ -59,43 +66,81 @@ def _answers(dataset: Dataset) -> str:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON; with --watch a line each.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @click.pass_obj
-def status(server: str | None, as_json: bool) -> None:
+def status(server: str | None, as_json: bool, watch: bool, interval_s: float) -> None:
     """Show the health of controller, Redis and compute servers; exit code 1 unless healthy."""
     with Client(server) as client:
+        if watch:
+            _watch(client, as_json, interval_s)
+            return
         health = client.health()
     if as_json:
         click.echo(json.dumps(health, ensure_ascii=False, indent=1))
     else:
-        click.echo(f"{health['status']}: futu {health.get('version', '?')}")
-        for line in (health.get("message"), None):
-            if line:
-                click.echo(line)
-        for part in ("redis", "catalogue"):
-            facts = health.get(part, {})
-            rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
-            click.echo(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
-        if health.get("index", {}).get("status") == "down":
-            click.echo(f"  index: down, error {health['index']['error']}")
-        if "leader" in health:
-            leader = health["leader"]
-            who = "this controller" if leader["this"] else "another controller"
-            click.echo(f"  leader: {who}, {leader['name']}" if leader["name"] else "  leader: none")
-        for live in health.get("indexes", []):
-            click.echo(
-                f"  index: {live['question']}, {live['model_id']}, {live['kind'] or 'no index'}, "
-                f"{live['vectors']} vectors, {live['compute_servers']} compute servers have it"
-            )
-        for s in health.get("compute_servers", []):
-            sight = "" if s["by_path"] else ", gets the pictures' bytes"
-            click.echo(
-                f"  compute: {s['server']} on {s['host']}, pid {s['pid']}, {s['workers']} workers, "
-                f"{', '.join(s['model_ids'])}, {s['images_done']} images, "
-                f"{s['images_per_s']:.0f}/s{sight}"
-            )
-        queue = health.get("queue", {})
-        if queue:
-            click.echo("  queue: " + ", ".join(f"{name} {n}" for name, n in queue.items()))
+        click.echo("\n".join(_lines(health)))
     if health["status"] != "healthy":
         sys.exit(1)
+
+
+def _watch(client: Client, as_json: bool, interval_s: float) -> None:
+    """Show it until Ctrl-C; on a terminal in one place, elsewhere one after the other."""
+    screen = Console()
+    live = Live(console=screen, auto_refresh=False) if screen.is_terminal and not as_json else None
+    with contextlib.suppress(KeyboardInterrupt), live or contextlib.nullcontext():
+        while True:
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            try:
+                health = client.health()
+            except UnavailableError as error:
+                health = {"status": "unreachable", "message": error.message}
+            if as_json:
+                click.echo(json.dumps({"time": now, **health}, ensure_ascii=False))
+            elif live is not None:
+                live.update(Text("\n".join([now, *_lines(health)])), refresh=True)
+            else:
+                click.echo("\n".join([now, *_lines(health)]))
+            time.sleep(interval_s)
+
+
+def _lines(health: dict[str, Any]) -> list[str]:
+    """What /health says, for people."""
+    version = health.get("version")
+    lines = [f"{health['status']}: futu {version}" if version else str(health["status"])]
+    if message := health.get("message"):
+        lines.append(message)
+    for part in ("redis", "catalogue"):
+        facts = health.get(part)
+        if facts is not None:
+            rest = ", ".join(f"{k} {v}" for k, v in facts.items() if k != "status")
+            lines.append(f"  {part}: {facts.get('status', '?')}{', ' if rest else ''}{rest}")
+    if health.get("index", {}).get("status") == "down":
+        lines.append(f"  index: down, error {health['index']['error']}")
+    if "leader" in health:
+        leader = health["leader"]
+        who = "this controller" if leader["this"] else "another controller"
+        lines.append(f"  leader: {who}, {leader['name']}" if leader["name"] else "  leader: none")
+    lines += [
+        f"  index: {live['question']}, {live['model_id']}, {live['kind'] or 'no index'}, "
+        f"{live['vectors']} vectors, {live['compute_servers']} compute servers have it"
+        for live in health.get("indexes", [])
+    ]
+    for s in health.get("compute_servers", []):
+        sight = "" if s["by_path"] else ", gets the pictures' bytes"
+        lines.append(
+            f"  compute: {s['server']} on {s['host']}, pid {s['pid']}, {s['workers']} workers, "
+            f"{', '.join(s['model_ids'])}, {s['images_done']} images, "
+            f"{s['images_per_s']:.0f}/s{sight}"
+        )
+    if queue := health.get("queue"):
+        lines.append("  queue: " + ", ".join(f"{name} {n}" for name, n in queue.items()))
+    return lines

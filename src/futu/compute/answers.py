@@ -11,8 +11,10 @@ from collections.abc import Callable
 from futu.compute.lanes import HeldLeases
 from futu.errors import RedisUnavailableError, UnreadableFileError
 from futu.jobs.connection import Backoff, Outage
+from futu.jobs.measures import Measures
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, JobResult, ServerInfo
 from futu.jobs.streams import JobQueue, Lease
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Answers:
         stop: ends the waiting for a Redis that is away.
         outage: tells the log of it.
         about: the server's facts; made known with each result that counts in them.
+        measures: has the times of deliveries, and counts what they were.
 
     Attributes:
         images_done, queries_done: pictures of datasets, and of queries, since the start.
@@ -43,7 +46,9 @@ class Answers:
         stop: threading.Event,
         outage: Outage,
         about: Callable[[], ServerInfo],
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._queue = queue
         self._server = server
         self._held = held
@@ -93,15 +98,22 @@ class Answers:
             for lease, _ in answers:
                 self._held.drop(lease)
         for (lease, result), done in zip(answers, delivered):
-            if not done:
-                log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
-                continue
-            log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
-            if lease.stream == "query":
-                self.count(lease)
-            for item in result.items:
-                if item.error is not None and item.error.code not in UNSEEN:
-                    log.warning("job %s: %s", lease.job.job_id, item.error.message)
+            with about(lease.job.request_id, lease.job.job_id):
+                self._tell(lease, result, done)
+
+    def _tell(self, lease: Lease, result: JobResult, done: bool) -> None:
+        """Count and log what became of a job."""
+        if not done:
+            self._measures.count("lost_leases")
+            log.warning("job %s was no longer ours; result dropped", lease.job.job_id)
+            return
+        log.debug("job %s: %d images done", lease.job.job_id, len(lease.job.items))
+        if lease.stream == "query":
+            self.count(lease)
+        for item in result.items:
+            if item.error is not None and item.error.code not in UNSEEN:
+                self._measures.count("failed_images")
+                log.warning("job %s: %s", lease.job.job_id, item.error.message)
 
     def count(self, lease: Lease) -> None:
         """Count the pictures of a job that is done."""
@@ -132,7 +144,8 @@ class Answers:
         counts = any(lease.stream != "query" for lease, _ in answers)
         while answers:
             try:
-                return self._queue.deliver_all(answers, self._about() if counts else None)
+                with self._measures.timed("library" if counts else "query", "deliver"):
+                    return self._queue.deliver_all(answers, self._about() if counts else None)
             except RedisUnavailableError as error:
                 if self._stop.is_set():
                     raise

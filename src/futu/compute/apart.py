@@ -11,6 +11,7 @@ from futu.compute.attempts import Attempts
 from futu.errors import RedisUnavailableError
 from futu.jobs.connection import Outage
 from futu.jobs.streams import Lease
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,10 @@ class Apart:
             self._do(lease)
 
     def _do(self, lease: Lease) -> None:
+        with about(lease.job.request_id, lease.job.job_id):
+            self._try(lease)
+
+    def _try(self, lease: Lease) -> None:
         try:
             if self._attempts.apart(lease):
                 self._done(lease)

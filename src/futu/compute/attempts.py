@@ -16,6 +16,7 @@ import msgspec
 
 from futu.compute.trial import Trial, TrialDiedError
 from futu.errors import FutuError, QuarantinedError
+from futu.jobs.measures import Measures
 from futu.jobs.message import DeadLetter, ItemError, ItemResult, JobResult
 from futu.jobs.streams import JobQueue, Lease
 
@@ -33,9 +34,18 @@ class Attempts:
         trial: the process apart.
         server: our name.
         max_deliveries: after so many without an answer a job is suspicious.
+        measures: counts what is tried again, done apart and put aside.
     """
 
-    def __init__(self, queue: JobQueue, trial: Trial, server: str, max_deliveries: int) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        trial: Trial,
+        server: str,
+        max_deliveries: int,
+        measures: Measures | None = None,
+    ) -> None:
+        self._measures = measures or Measures()
         self._queue = queue
         self._trial = trial
         self._server = server
@@ -48,6 +58,7 @@ class Attempts:
 
     def again(self, lease: Lease, error: Exception) -> None:
         """A job failed for no fault of a picture: give it back, to be tried after a delay."""
+        self._measures.count("retried_jobs")
         delay_s = _FIRST_DELAY_S * 2 ** min(lease.deliveries - 1, _MOST_DOUBLINGS)
         log.warning(
             "job %s failed (attempt %d of %d), again in %.1f s: %s",
@@ -66,6 +77,7 @@ class Attempts:
             Whether it was still ours to deliver.
         """
         job = lease.job
+        self._measures.count("apart_jobs")
         if self.suspicious(lease):
             log.warning(
                 "job %s was handed out %d times without an answer; its %d images are done apart",
@@ -94,7 +106,10 @@ class Attempts:
             alone = msgspec.structs.replace(job, items=[item]).without_data()
             letters.append(DeadLetter(alone, reason, self._server, time.time()))
         answer = JobResult(job.job_id, self._server, results)
-        return self._queue.deliver(lease, answer, letters)
+        delivered = self._queue.deliver(lease, answer, letters)
+        if delivered:
+            self._measures.count("dead_letters", len(letters))
+        return delivered
 
     def close(self) -> None:
         """End the process apart."""

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from futu.compute.hosting import Lane, ModelHost
 from futu.compute.in_hand import OpenJob, Ready, WaitingPictures, Worker
 from futu.compute.pipeline import Inputs, Loader, Watch, infer, note
+from futu.jobs.measures import Measures
 from futu.jobs.message import ItemResult, JobResult
 from futu.jobs.streams import Lease
 from futu.models.spec import ModelSpec
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Batcher:
         coalesce_s: so long a part of a batch waits for pictures that are being decoded.
         finished: has the results of jobs; called by a worker.
         failed: has a job that could not be done for no fault of a picture.
+        measures: has the times of decoding and of models, and counts vectors.
 
     Attributes:
         abandoned: threads left behind in decoders that hang.
@@ -63,7 +66,9 @@ class Batcher:
         coalesce_s: float = 0.0,
         finished: Callable[[list[Answer]], None],
         failed: Callable[[Lease, Exception], None],
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._host = host
         self._loader = loader
         self._server = server
@@ -250,10 +255,11 @@ class Batcher:
         return lambda: self._run(waiting.spec, lane, [r for r in ready if not r[0].dropped])
 
     def _decode(self, worker: Worker, opened: OpenJob, index: int) -> list[OpenJob]:
-        item = opened.lease.job.items[index]
-        result, inputs = self._loader.load(
-            item, opened.specs, worker.watch, pixels=opened.lease.job.pixels
-        )
+        job = opened.lease.job
+        with self._measures.timed(self._lane, "decode"), about(job.request_id, job.job_id):
+            result, inputs = self._loader.load(
+                job.items[index], opened.specs, worker.watch, pixels=job.pixels
+            )
         with self._changed:
             if worker.abandoned:
                 return []
@@ -276,8 +282,12 @@ class Batcher:
         if not ready:
             return []
         try:
-            with self._host.use(spec, lane) as extractor:
+            with (
+                self._host.use(spec, lane) as extractor,
+                self._measures.timed(self._lane, "model"),
+            ):
                 vectors = infer([pixels for _, _, pixels in ready], extractor)
+            self._measures.count_vectors(spec.model_id, len(ready))
             note([result for _, result, _ in ready], vectors, spec.model_id)
         except Exception as error:
             # Not of one picture, whatever it is: the model, memory, the machine.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from futu.compute.hosting import ModelHost
 from futu.compute.lanes import HeldLeases
+from futu.compute.report import Report
 from futu.errors import FutuError
 from futu.jobs.message import ServerInfo
 from futu.jobs.streams import JobQueue
@@ -28,6 +29,7 @@ class Keeper:
         models: looked through for idle ones.
         stop: ends the keeper when no lease is held any more.
         about: the server's facts.
+        report: what it has measured.
         each_round: also to be done, a few times in the time of a lease.
 
     Attributes:
@@ -42,6 +44,7 @@ class Keeper:
         stop: threading.Event,
         *,
         about: Callable[[], ServerInfo],
+        report: Report,
         each_round: Callable[[], None],
     ) -> None:
         self._queue = queue
@@ -49,6 +52,7 @@ class Keeper:
         self._models = models
         self._stop = stop
         self._about = about
+        self._report = report
         self._each_round = each_round
         self.others_see = False
 
@@ -74,7 +78,8 @@ class Keeper:
 
     def _register(self) -> None:
         about = self._about()
-        self._queue.servers.register(about)
+        ahead_s = self._queue.servers.register(about, self._report.make())
+        self._report.clock_ahead_s = ahead_s
         self.others_see = not about.by_path and any(
             server.by_path for server in self._queue.servers.alive()
         )

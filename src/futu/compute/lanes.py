@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from futu.errors import RedisUnavailableError
 from futu.jobs.connection import Backoff, Outage
+from futu.jobs.measures import Measures
 from futu.jobs.message import Stream
 from futu.jobs.streams import JobQueue, Lease
 
@@ -53,6 +54,7 @@ class Lane:
         count: the most to lease from a stream at once.
         take: does the jobs, or sees to it that they are done.
         room: waits until ``take`` may be given more; False to look at ``stop`` again.
+        measures: counts the jobs that are taken over.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Lane:
         count: int,
         take: Callable[[list[Lease]], None],
         room: Callable[[], bool] = lambda: True,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._queue = queue
         self.consumer = consumer
         self._held = held
@@ -116,6 +120,7 @@ class Lane:
             for stream in streams:
                 leases += self._queue.reclaim(stream, self.consumer, count=self._count)
             if leases:
+                self._measures.count("reclaimed_jobs", len(leases))
                 log.warning("took over %d jobs that were given back or silent", len(leases))
                 return leases
             self._reclaim_at = time.monotonic() + lease_s / 3

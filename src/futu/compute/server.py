@@ -35,12 +35,21 @@ from futu.compute.keeper import Keeper
 from futu.compute.lanes import HeldLeases, Lane
 from futu.compute.outgoing import Outgoing
 from futu.compute.pipeline import Loader
+from futu.compute.report import Report
 from futu.compute.trial import Models, Trial
 from futu.config import Settings
 from futu.errors import FutuError, ModelError, NoModelError, RedisUnavailableError
 from futu.images.decode import DecodeLimits
 from futu.jobs.connection import Outage
-from futu.jobs.message import ItemError, JobResult, ServerInfo, Stream
+from futu.jobs.measures import Measures
+from futu.jobs.message import (
+    OLDEST_READABLE,
+    SCHEMA_VERSION,
+    ItemError,
+    JobResult,
+    ServerInfo,
+    Stream,
+)
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.choice import Choice
 from futu.models.memory import keep_large_blocks_apart
@@ -48,6 +57,7 @@ from futu.models.registry import default_spec
 from futu.models.runtime import CPU_BATCH
 from futu.models.spec import QUESTIONS, ModelSpec
 from futu.models.store import model_file
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +75,8 @@ class ComputeServer:
         self._settings = settings
         self._stop = threading.Event()
         self._held = HeldLeases()
+        self._measures = Measures()
+        self._report = Report(self._about, self._measures)
         self._outage = Outage()
         self._started_at = time.time()
         self._host = socket.gethostname()
@@ -78,15 +90,31 @@ class ComputeServer:
         limits = DecodeLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._models = ModelHost(settings, settings.compute_workers)
         self._answers = Answers(
-            self._queue, self.name, self._held, self._stop, self._outage, self._about
+            self._queue,
+            self.name,
+            self._held,
+            self._stop,
+            self._outage,
+            self._about,
+            self._measures,
         )
         choice = Choice.of(settings)
         timeout_s = settings.feature_timeout
         trial = Trial(self._in_place, limits, settings.decode_bytes, timeout_s, choice)
-        self._attempts = Attempts(self._queue, trial, self.name, settings.max_deliveries)
+        self._attempts = Attempts(
+            self._queue, trial, self.name, settings.max_deliveries, self._measures
+        )
         loader = Loader(limits, MemoryGate(settings.decode_bytes))
         self._outgoing = Outgoing(self._answers.deliver)
-        batcher = partial(Batcher, self._models, loader, self.name, self._stop, failed=self._again)
+        batcher = partial(
+            Batcher,
+            self._models,
+            loader,
+            self.name,
+            self._stop,
+            failed=self._again,
+            measures=self._measures,
+        )
         self._library = batcher(
             lane="library",
             workers=settings.compute_workers,
@@ -111,9 +139,17 @@ class ComputeServer:
             self._models,
             self._stop,
             about=self._about,
+            report=self._report,
             each_round=self._look_for_hung,
         )
-        lane = partial(Lane, self._queue, held=self._held, stop=self._stop, outage=self._outage)
+        lane = partial(
+            Lane,
+            self._queue,
+            held=self._held,
+            stop=self._stop,
+            outage=self._outage,
+            measures=self._measures,
+        )
         self._lanes = [
             lane(
                 f"{self.name}-query",
@@ -203,6 +239,7 @@ class ComputeServer:
         return ("inline",) if self._keeper.others_see else ("inline", "library")
 
     def _submit(self, batcher: Batcher, leases: list[Lease]) -> None:
+        self._report.note_waits(leases)
         for lease, specs in self._able(leases):
             if lease.stream == "library" and not self._answers.by_path:
                 self._answers.not_here(lease)
@@ -239,7 +276,8 @@ class ComputeServer:
 
     def _let_go(self, lease: Lease, how: Callable[[], object]) -> None:
         try:
-            how()
+            with about(lease.job.request_id, lease.job.job_id):
+                how()
         except RedisUnavailableError as error:
             log.debug("job %s is left to its lease: %s", lease.job.job_id, error)
         finally:
@@ -284,6 +322,8 @@ class ComputeServer:
             images_done=answers.images_done,
             queries_done=answers.queries_done,
             version=__version__,
+            schema_version=SCHEMA_VERSION,
+            oldest_readable=OLDEST_READABLE,
             images_per_s=round(answers.rate(), 1),
             by_path=answers.by_path,
         )

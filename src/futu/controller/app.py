@@ -9,6 +9,9 @@ from flask import Flask, Response, g, jsonify, redirect, request, url_for
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from futu import tracing
+from futu.controller.access import RELAYED
+from futu.controller.metrics import Metrics
 from futu.controller.proxies import TrustedProxies
 from futu.controller.routes import (
     builds,
@@ -29,6 +32,7 @@ from futu.controller.routes import (
     trash,
     watching,
 )
+from futu.controller.routes import metrics as metrics_routes
 from futu.controller.service import Controller
 from futu.errors import FutuError, QueueFullError, TooManyAttemptsError, UnauthorisedError
 
@@ -72,6 +76,8 @@ def create_app(controller: Controller) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     for module in _ROUTES:
         app.register_blueprint(module.blueprint(controller))
+    metrics = Metrics(controller)
+    app.register_blueprint(metrics_routes.blueprint(metrics))
     settings, gate = controller.settings, controller.gate
     if settings.trusted_proxies:
         app.wsgi_app = TrustedProxies(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
@@ -81,7 +87,8 @@ def create_app(controller: Controller) -> Flask:
         CORS(
             app,
             origins=list(settings.cors_origins),
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", tracing.HEADER],
+            expose_headers=[tracing.HEADER],
             supports_credentials=True,
             max_age=600,
         )
@@ -89,6 +96,7 @@ def create_app(controller: Controller) -> Flask:
     @app.before_request
     def admit() -> Response | None:
         g.started = time.monotonic()
+        tracing.begin_request(request.headers.get(tracing.HEADER))
         view = app.view_functions.get(request.endpoint or "")
         if _is_preflight() and gate.is_configured(request.origin):
             return app.make_default_options_response()
@@ -108,8 +116,14 @@ def create_app(controller: Controller) -> Flask:
         response.headers.setdefault("Cross-Origin-Resource-Policy", embedding)
         if request.is_secure:
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        response.headers[tracing.HEADER] = tracing.request_id()
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="futu"'
+        took_s = time.monotonic() - g.get("started", time.monotonic())
+        if RELAYED not in request.environ:
+            rule = request.url_rule
+            route = None if rule is None else rule.rule
+            metrics.answered(request.method, route, response.status_code, took_s)
         level = logging.DEBUG if response.status_code < 400 else logging.INFO
         log.log(
             level,
@@ -117,9 +131,13 @@ def create_app(controller: Controller) -> Flask:
             request.method,
             request.path,
             response.status_code,
-            (time.monotonic() - g.get("started", time.monotonic())) * 1000,
+            took_s * 1000,
         )
         return response
+
+    @app.teardown_request
+    def end(_: BaseException | None) -> None:
+        tracing.end_request()
 
     controller.relay.app = app
     app.register_error_handler(FutuError, _our_error)
@@ -158,4 +176,5 @@ def _http_error(error: HTTPException) -> tuple[Response, int]:
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return _body("Something went wrong inside Futu; the log has the details.", "internal", {}, 500)
+    message = "Something went wrong inside Futu; the log has the details, by this request_id."
+    return _body(message, "internal", {"request_id": tracing.request_id()}, 500)

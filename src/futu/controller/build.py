@@ -13,6 +13,7 @@ from futu.catalogue.records import BuildRecord, DatasetRecord, Outcome
 from futu.errors import JobFailedError, JobTimeoutError, NoModelError
 from futu.images.folder import display
 from futu.jobs.message import UNSEEN, ImageItem, Job
+from futu.tracing import request_id
 
 _WAITING = "Waiting: "
 _NO_MODEL = "No compute server has the model. Index again when one has it."
@@ -100,6 +101,7 @@ class Build:
         given_up: model_ids of which vectors were not to be had, for want of a server.
         refused: contents that this build has found to be of no use.
         suspects: jobs that Redis did not know at the last look.
+        request_id: of the request that began it; empty: none did.
     """
 
     def __init__(self, dataset: DatasetRecord, record: BuildRecord, models: Sequence[str]) -> None:
@@ -126,6 +128,7 @@ class Build:
         self._refused_further: dict[str, dict[bytes, Outcome]] = {}
         self.given_up: set[str] = set()
         self.suspects: set[str] = set()
+        self.request_id = request_id()
         self._halted_by: type[BuildStoppedError | BuildCancelledError] | None = None
 
     # --- asked to end ----------------------------------------------------------------------

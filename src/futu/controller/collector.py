@@ -17,8 +17,10 @@ from futu.controller.ingest import Ingest
 from futu.errors import NoModelError, NotLeadingError, RedisUnavailableError
 from futu.index.live_indexes import LiveIndexes
 from futu.jobs.connection import Backoff, Outage
+from futu.jobs.measures import Measures
 from futu.jobs.message import UNSEEN, ItemError, ItemResult, Job, JobResult
 from futu.jobs.streams import Done, JobQueue
+from futu.tracing import about
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,9 @@ class Collector:
         ingest: Ingest,
         indexes: LiveIndexes,
         default_id: str,
+        measures: Measures | None = None,
     ) -> None:
+        self._measures = measures or Measures()
         self._catalogue = catalogue
         self._queue = queue
         self._ingest = ingest
@@ -92,19 +96,21 @@ class Collector:
         results: dict[Build | None, list[tuple[str, JobResult]]] = {}
         for done in finished:
             self._ingest.inherited.forget(done.job_id)
-            result = done.result
-            if result is None:
-                log.warning("the result of job %s has expired; it will be done again", done.job_id)
-                continue
-            if result.error is not None:
-                # Handed back is not failed: another server is asked.
-                level = logging.DEBUG if result.error.code == NoModelError.code else logging.WARNING
-                log.log(level, "job %s failed: %s", done.job_id, result.error.message)
-            build = self._ingest.build_of(done.job_id)
+            result, build = done.result, self._ingest.build_of(done.job_id)
+            with about(None if build is None else build.request_id, done.job_id):
+                if result is None:
+                    log.warning("the result of job %s has expired; it is done again", done.job_id)
+                    continue
+                if result.error is not None:
+                    # Handed back is not failed: another server is asked.
+                    handed_back = result.error.code == NoModelError.code
+                    level = logging.DEBUG if handed_back else logging.WARNING
+                    log.log(level, "job %s failed: %s", done.job_id, result.error.message)
             results.setdefault(build, []).append((done.job_id, result))
         for build, of_build in results.items():
             if build is not None:
-                self._credit(build, of_build)
+                with about(build.request_id):
+                    self._credit(build, of_build)
             else:
                 # A repeat, or sent by a controller that is gone: vectors speak for themselves,
                 # failures are found again by the next build.
@@ -145,14 +151,16 @@ class Collector:
 
     def _store(self, outcomes: Sequence[Outcome]) -> None:
         with self._ingest.used.lock:
-            ids = self._catalogue.record(outcomes, self._default_id)
+            with self._measures.timed("library", "catalogue"):
+                ids = self._catalogue.record(outcomes, self._default_id)
             for model_id, of_content in ids.items():
                 good = {o.content_hash: o for o in outcomes if model_id in o.vectors}
                 live = self._indexes.of_model.get(model_id)
                 if live is not None:  # else it has gone out of use since the vectors were judged
                     vectors = [np.asarray(o.vectors[model_id], np.float16) for o in good.values()]
                     ids_of_good = [of_content[content] for content in good]
-                    live.add(np.array(ids_of_good, np.int64), np.stack(vectors))
+                    with self._measures.timed("library", "index"):
+                        live.add(np.array(ids_of_good, np.int64), np.stack(vectors))
 
     def _vectors(self, result: JobResult) -> list[Outcome]:
         """The vectors of a result, by the content they were computed from."""

@@ -20,8 +20,9 @@ from futu.errors import ChangedFileError, FutuError
 from futu.images.decode import DecodeLimits
 from futu.images.folder import hash_bytes, read_bytes
 from futu.images.walk import require_disk
-from futu.jobs.message import ImageItem, Job, ServerInfo, new_job_id
+from futu.jobs.message import ImageItem, Job, ServerInfo, Stream, new_job_id
 from futu.jobs.streams import JobQueue
+from futu.tracing import request_id
 
 _INLINE_JOB_BYTES = 8 * 1024 * 1024
 _MOST_BOUNCES = 10
@@ -173,7 +174,7 @@ class Dispatch:
         with build.lock:
             items = [item for content in contents if (item := build.item(content)) is not None]
         if items:
-            job = Job(new_job_id(), "library", list(asked), items, collect=True)
+            job = _job("library", asked, items)
             self._outbox.put(build, job, 0, servers)
 
     def _send_bytes(self, build: Build, asked: Asked, contents: Sequence[bytes]) -> None:
@@ -195,7 +196,7 @@ class Dispatch:
             self._send_inline(build, asked, piece, size)
 
     def _send_inline(self, build: Build, asked: Asked, items: list[ImageItem], size: int) -> None:
-        job = Job(new_job_id(), "inline", list(asked), items, collect=True)
+        job = _job("inline", asked, items)
         self._outbox.put(build, job, size, self._outbox.servers(build))
 
     def _loaded(self, build: Build, content: bytes) -> ImageItem | None:
@@ -227,6 +228,11 @@ class Dispatch:
                         self._catalogue.fail_file(
                             build.dataset.id, path, content, error.code, error.message
                         )
+
+
+def _job(stream: Stream, asked: Asked, items: list[ImageItem]) -> Job:
+    """A job for the collector, under the id of the request that this thread works for."""
+    return Job(new_job_id(), stream, list(asked), items, collect=True, request_id=request_id())
 
 
 def _is_rest(servers: Sequence[ServerInfo], asked: Sequence[str]) -> bool:

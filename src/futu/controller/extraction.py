@@ -11,8 +11,10 @@ import numpy.typing as npt
 from futu.catalogue.records import ModelRecord
 from futu.controller.serving import Serving
 from futu.errors import JobFailedError, NoComputeServerError, NoModelError
+from futu.jobs.measures import Measures
 from futu.jobs.message import ImageItem, ItemResult, Job, Stream, new_job_id
 from futu.jobs.streams import JobQueue
+from futu.tracing import request_id
 
 _FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.5
@@ -25,10 +27,12 @@ class Extraction:
     Args:
         queue: where pictures go.
         serving: says what to do when a model is not to be had.
+        measures: has the times of answers.
     """
 
-    def __init__(self, queue: JobQueue, serving: Serving) -> None:
+    def __init__(self, queue: JobQueue, serving: Serving, measures: Measures | None = None) -> None:
         self._queue = queue
+        self._measures = measures or Measures()
         self._serving = serving
 
     def require_server(self, model: ModelRecord) -> None:
@@ -69,8 +73,9 @@ class Extraction:
         while True:
             self.require_server(model)
             model_ids = [asked.model_id for asked in (model, *also)]
-            job = Job(new_job_id(), stream, model_ids, list(items))
-            result = self._queue.ask(job, left_s)
+            job = Job(new_job_id(), stream, model_ids, list(items), request_id=request_id())
+            with self._measures.timed("query" if stream == "query" else "library", "answer"):
+                result = self._queue.ask(job, left_s)
             if result.error is None:
                 break
             left_s = deadline - time.monotonic() - pause_s

@@ -27,6 +27,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from futu import tracing
 from futu.catalogue.records import BuildRecord, DatasetRecord
 from futu.catalogue.schema import BUILDING, CANCELLED, DONE, ERROR, UNCONFIRMED
 from futu.catalogue.store import Catalogue
@@ -195,6 +196,10 @@ class Builds(abc.ABC):
         build = self._under_way.get(dataset.id)
         return build is not None and model_id in build.models
 
+    def under_way(self) -> list[tuple[str, BuildRecord]]:
+        """The builds under way, with the names of their datasets."""
+        return [(build.dataset.name, build.record) for build in self._under_way.values()]
+
     def is_under_way(self, dataset: DatasetRecord) -> bool:
         """Whether a build of a dataset has not come to its end."""
         return dataset.id in self._under_way
@@ -251,8 +256,12 @@ class Builds(abc.ABC):
 
     def _give_thread(self, build: Build) -> None:
         if not self._stopping:
-            future = self._pool.submit(self._run, build)
+            future = self._pool.submit(self._run_traced, build)
             self._at_work[build.dataset.id] = build, future
+
+    def _run_traced(self, build: Build) -> None:
+        with tracing.about(build.request_id):
+            self._run(build)
 
     def _run(self, build: Build) -> None:
         name, record = build.dataset.name, build.record

@@ -17,6 +17,7 @@ from futu.catalogue.store import Catalogue
 from futu.controller.fresh import FreshCache
 from futu.controller.presence import Presence
 from futu.index.live import LiveIndex
+from futu.jobs.measures import Measures
 from futu.models.similarity import SAME_PICTURE, Scale
 
 Vector = npt.NDArray[np.floating]
@@ -97,13 +98,18 @@ class Neighbours:
     Args:
         catalogue: images and their vectors.
         scale_of: model_id -> what its cosines mean; else they are shown as they are, times 100.
+        measures: has the times of index and catalogue.
     """
 
     def __init__(
-        self, catalogue: Catalogue, scale_of: Callable[[str], Scale] = lambda _: _PLAIN
+        self,
+        catalogue: Catalogue,
+        scale_of: Callable[[str], Scale] = lambda _: _PLAIN,
+        measures: Measures | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._scale_of = scale_of
+        self._measures = measures or Measures()
         self._presence = Presence(catalogue)
         self._start = secrets.token_hex(4)
         self._small: FreshCache[Ids | None] = FreshCache(64)
@@ -231,7 +237,8 @@ class Neighbours:
         scale = self._scale_of(live.model_id)
         fetch = min(fetch, most)
         while True:
-            ids, cosines = live.index.search(asked.vector, fetch, allowed)
+            with self._measures.timed("query", "index"):
+                ids, cosines = live.index.search(asked.vector, fetch, allowed)
             complete, exhausted = there is not None and fetch >= there, len(ids) < fetch
             order = np.lexsort((ids, -cosines))
             if not complete and not exhausted:
@@ -256,7 +263,8 @@ class Neighbours:
         self, ids: Sequence[int], cosines: Sequence[float], asked: Asked, scale: Scale
     ) -> list[Neighbour]:
         scope, model_id = asked.scope, asked.live.model_id
-        images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
+        with self._measures.timed("query", "catalogue"):
+            images = self._catalogue.images_of_vectors(ids, scope.dataset_ids)
         return [
             Neighbour(image, cosine, scale.similarity(cosine), model_id, asked.match)
             for vector_id, cosine in zip(ids, cosines)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from flask import Flask, Request, Response
 
+from futu import tracing
 from futu.controller.access import RELAYED
 from futu.errors import ForbiddenError, FutuError, NotLeadingError, UnavailableError
 from futu.jobs.connection import Backoff
@@ -89,7 +90,13 @@ class Relay:
         if not marked or self._leads():
             return None
         path = request.full_path if request.query_string else request.path
-        asked = LeaderRequest(request.method, path, request.content_type or "", request.get_data())
+        asked = LeaderRequest(
+            request.method,
+            path,
+            request.content_type or "",
+            request.get_data(),
+            tracing.request_id(),
+        )
         try:
             reply = self._calls.ask(asked, getattr(view, _LONGER_S, _TIMEOUT_S))
         except UnavailableError:
@@ -152,6 +159,7 @@ class Relay:
             method=asked.method,
             data=asked.body,
             content_type=asked.content_type or None,
+            headers={tracing.HEADER: asked.request_id} if asked.request_id else None,
             environ_overrides=environ,
         ):
             response = app.full_dispatch_request()

@@ -17,6 +17,7 @@ from futu.controller.serving import Serving
 from futu.errors import IndexUnavailableError, NotIndexedError
 from futu.index.live import LiveIndex
 from futu.index.live_indexes import LiveIndexes
+from futu.jobs.measures import Measures
 
 Vector = npt.NDArray[np.float32]
 VectorsOf = Callable[[Sequence[ModelRecord], Sequence[ModelRecord]], Mapping[str, Vector]]
@@ -47,13 +48,20 @@ class Search:
         catalogue: images and their vectors.
         indexes: of the models in use.
         serving: which models datasets have.
+        measures: has the times of its stages.
     """
 
-    def __init__(self, catalogue: Catalogue, indexes: LiveIndexes, serving: Serving) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        indexes: LiveIndexes,
+        serving: Serving,
+        measures: Measures | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._indexes = indexes
         self._serving = serving
-        self._neighbours = Neighbours(catalogue, serving.scale)
+        self._neighbours = Neighbours(catalogue, serving.scale, measures)
         self._datasets: FreshCache[dict[str, DatasetRecord]] = FreshCache(1)
         self._answering: FreshCache[dict[int, ModelRecord]] = FreshCache(8)
 

@@ -45,6 +45,7 @@ from futu.index.milvus_live import MilvusLiveIndexes
 from futu.index.milvus_server import MilvusServer, milvus_address
 from futu.jobs.admin import JobAdmin
 from futu.jobs.lead import LeaderCalls, LeaderLock
+from futu.jobs.measures import Measures
 from futu.jobs.streams import JobQueue
 from futu.models.registry import default_spec
 from futu.models.spec import QUESTIONS
@@ -108,6 +109,7 @@ class Controller(Datasets):
         self.jobs = JobAdmin(self.queue)
         self._places = Places(self.roots, settings.data_dir / "trash")
         self.calibrations = Calibrations(self.catalogue, self.serving)
+        self.measures = Measures()
         self._make_tasks(self.catalogue)
         self.leadership = Leadership(
             self.catalogue,
@@ -118,8 +120,8 @@ class Controller(Datasets):
         )
         self.relay = Relay(LeaderCalls(self.queue), lambda: self.leads)
         self._follower = Follower(self.catalogue, self.indexes, self._used, lambda: self.leads)
-        self.extraction = Extraction(self.queue, self.serving)
-        self.search = Search(self.catalogue, self.indexes, self.serving)
+        self.extraction = Extraction(self.queue, self.serving, self.measures)
+        self.search = Search(self.catalogue, self.indexes, self.serving, self.measures)
         self.querying = Querying(
             self.extraction, self.catalogue, self.serving, self.roots, self.limits
         )
@@ -203,7 +205,9 @@ class Controller(Datasets):
             missing_share=self.settings.max_missing_share,
         )
         default_id = self.models["similar"].model_id
-        self.collector = Collector(catalogue, self.queue, ingest, self.indexes, default_id)
+        self.collector = Collector(
+            catalogue, self.queue, ingest, self.indexes, default_id, self.measures
+        )
         self.switch = Switch(catalogue, ingest, self.indexes, self.serving)
         self.operations = Operations(
             catalogue, self.roots, self._places, default_id, self._came_home

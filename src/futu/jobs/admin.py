@@ -10,7 +10,7 @@ from typing import Any
 from futu.errors import JobFailedError
 from futu.jobs.connection import translated
 from futu.jobs.message import DeadLetter, Job, Stream, decode
-from futu.jobs.scripts import DEAD_STREAM, GROUP, LOCK_PREFIX, STREAMS
+from futu.jobs.scripts import DEAD_STREAM, DONE_STREAM, GROUP, LOCK_PREFIX, STREAMS
 from futu.jobs.streams import JobQueue
 
 _MOST_PENDING = 1_000_000
@@ -31,6 +31,23 @@ class JobState:
     consumer: str | None = None
     silent_s: float = 0.0
     deliveries: int = 0
+
+
+@dataclass(frozen=True)
+class Depths:
+    """How much Redis holds of everything.
+
+    Attributes:
+        jobs: by stream, waiting or leased.
+        leased: by stream, those in somebody's hands.
+        uncollected: results that wait for the collector.
+        dead: dead letters.
+    """
+
+    jobs: dict[Stream, int]
+    leased: dict[Stream, int]
+    uncollected: int
+    dead: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,28 @@ class JobAdmin:
                     )
                 )
         return states
+
+    def depths(self) -> Depths:
+        """How much there is of everything, in one exchange with Redis."""
+        with translated(self._queue.url):
+            pipe = self._queue.redis.pipeline(transaction=False)
+            for stream in (*STREAMS, DONE_STREAM, DEAD_STREAM):
+                pipe.xlen(stream)
+            for stream in STREAMS:
+                pipe.xpending(stream, GROUP)
+            *lengths, uncollected, dead = (replies := pipe.execute(raise_on_error=False))[:5]
+            pending = replies[5:]
+            for reply in replies:
+                # A stream on which there never was a job has no group.
+                if isinstance(reply, Exception) and "NOGROUP" not in str(reply):
+                    raise reply
+        leased = [0 if isinstance(reply, Exception) else reply["pending"] for reply in pending]
+        return Depths(
+            dict(zip(STREAMS, lengths, strict=True)),
+            dict(zip(STREAMS, leased, strict=True)),
+            uncollected,
+            dead,
+        )
 
     def dead(self, offset: int = 0, limit: int = 1000) -> list[Dead]:
         """Dead letters, oldest first."""

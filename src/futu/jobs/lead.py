@@ -37,6 +37,7 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     content_type: str = ""
     body: bytes = b""
+    request_id: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
-from futu.errors import JobFailedError
+from futu.errors import JobFailedError, OtherVersionError
 from futu.jobs import scripts
 from futu.jobs.base import QueueConnection, result_key
 from futu.jobs.connection import translated
@@ -213,6 +213,9 @@ class Leasing(QueueConnection):
                 continue  # deleted while pending; XAUTOCLAIM has already dropped it
             try:
                 job = _job(dict(zip(fields[::2], fields[1::2])))
+            except OtherVersionError as error:
+                self._leave(stream, entry_id, consumer, error)
+                continue
             except (JobFailedError, KeyError):
                 # Not one of ours, or unreadable: it can never be done by anyone.
                 self._drop(keys=[stream], args=[GROUP, entry_id, consumer])
@@ -226,6 +229,12 @@ class Leasing(QueueConnection):
             return leases
         locked = self.locks.acquire_all(wanted)
         return [lease for lease, ours in zip(leases, locked) if ours or self._lock(lease)]
+
+    def _leave(self, stream: str, entry_id: bytes, consumer: str, error: OtherVersionError) -> None:
+        """Give back a job that this version cannot read, for a worker of another one."""
+        log.error("%s The job is left to other compute servers.", error)
+        silent_ms = int(self.lease_s * 1000) + 1
+        self._touch(keys=[stream], args=[GROUP, entry_id, consumer, silent_ms])
 
     def _lock(self, lease: Lease) -> bool:
         """Take a lock that another has; False, and the entry is dropped, when it is his."""

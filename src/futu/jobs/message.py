@@ -1,7 +1,8 @@
 """What travels between controller and compute servers: msgpack, with a schema version.
 
 Unknown fields are ignored and new ones have defaults, so that a controller and a compute
-server of neighbouring versions understand each other.
+server of neighbouring versions understand each other. A message says which schema it was written
+in, and which is the oldest that makes sense of it; who is older refuses it by name.
 """
 
 from __future__ import annotations
@@ -11,9 +12,17 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from futu.errors import FutuError, JobFailedError, from_code
+from futu.errors import FutuError, JobFailedError, OtherVersionError, from_code
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""Raised with every change of the structures below."""
+
+OLDEST_READER = 3
+"""Programs of this schema or a later one understand what we write; raised when a field must not
+be overlooked."""
+
+OLDEST_READABLE = 3
+"""What was written in this schema or a later one we understand."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -52,6 +61,7 @@ class Job(msgspec.Struct):
         model_ids: the models whose vectors are wanted; a picture is decoded once for all.
         items: the pictures.
         collect: True when the collector is to be told of the result, False when a caller waits.
+        request_id: of the request it is done for; empty: of none.
         pixels: whether hashes of the pixels are wanted, instead of vectors.
     """
 
@@ -61,6 +71,8 @@ class Job(msgspec.Struct):
     items: list[ImageItem]
     collect: bool = False
     schema_version: int = SCHEMA_VERSION
+    oldest_reader: int = OLDEST_READER
+    request_id: str = ""
     pixels: bool = False
 
     def contents(self) -> list[bytes]:
@@ -124,6 +136,7 @@ class JobResult(msgspec.Struct):
     items: list[ItemResult]
     error: ItemError | None = None
     schema_version: int = SCHEMA_VERSION
+    oldest_reader: int = OLDEST_READER
 
 
 class ServerInfo(msgspec.Struct):
@@ -135,6 +148,8 @@ class ServerInfo(msgspec.Struct):
         queries_done: pictures of queries since its start.
         images_per_s: pictures of datasets in the last seconds, per second.
         by_path: whether it reads the datasets' files itself; if not, it wants their bytes.
+        schema_version: in which it writes; those of schema 3 do not say.
+        oldest_readable: the oldest schema that it understands.
     """
 
     server: str
@@ -148,6 +163,56 @@ class ServerInfo(msgspec.Struct):
     version: str = ""
     images_per_s: float = 0.0
     by_path: bool = True
+    schema_version: int = 3
+    oldest_readable: int = 3
+
+    @property
+    def fits(self) -> bool:
+        """Whether it and we understand each other."""
+        return self.schema_version >= OLDEST_READER and self.oldest_readable <= SCHEMA_VERSION
+
+
+class StageTimes(msgspec.Struct):
+    """How often a stage took how long.
+
+    Attributes:
+        lane: ``query`` or ``library``.
+        stage: its name.
+        counts: of durations, by class (see ``ServerMeasures.bounds_s``); the last has no bound.
+        sum_s: all durations together, seconds.
+    """
+
+    lane: str
+    stage: str
+    counts: list[int]
+    sum_s: float = 0.0
+
+
+class ServerMeasures(msgspec.Struct):
+    """What a compute server has measured since its start; sent with its registration.
+
+    Attributes:
+        counts: what has happened how often, by name.
+        vectors: computed, by model_id.
+        stages: times.
+        bounds_s: upper bounds of the classes of ``stages``, seconds.
+        resident_bytes: memory of the process.
+        cpu_s: processor time of the process, seconds.
+        clock_ahead_s: how far its clock is ahead of that of Redis, seconds; None: not known.
+    """
+
+    server: str
+    host: str
+    started_at: float
+    version: str = ""
+    workers: int = 0
+    counts: dict[str, int] = {}
+    vectors: dict[str, int] = {}
+    stages: list[StageTimes] = []
+    bounds_s: list[float] = []
+    resident_bytes: int = 0
+    cpu_s: float = 0.0
+    clock_ahead_s: float | None = None
 
 
 class DeadLetter(msgspec.Struct):
@@ -184,12 +249,26 @@ def decode(data: bytes, kind: type[T]) -> T:
 
     Raises:
         JobFailedError: not such a message.
+        OtherVersionError: written by a version of Futu that this one does not understand.
     """
     try:
-        return msgspec.msgpack.decode(data, type=kind)
+        message = msgspec.msgpack.decode(data, type=kind)
     except msgspec.DecodeError as error:
         raise JobFailedError(
             f"A message in Redis is not a {kind.__name__} ({error}). Controller and compute "
             "servers must be of the same version; look for another program on the same Redis "
             "database."
         ) from error
+    if isinstance(message, Job | JobResult):
+        _check_schema(message.schema_version, message.oldest_reader, kind.__name__)
+    return message
+
+
+def _check_schema(written: int, oldest_reader: int, kind: str) -> None:
+    older = written < OLDEST_READABLE
+    if older or oldest_reader > SCHEMA_VERSION:
+        raise OtherVersionError(
+            f"A {kind} was written by {'an older' if older else 'a newer'} Futu (schema {written}; "
+            f"this one is {SCHEMA_VERSION}) that this one does not understand. Upgrade "
+            f"{'that one' if older else 'this one'}: run one version everywhere."
+        )

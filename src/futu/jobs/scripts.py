@@ -15,6 +15,7 @@ DEAD_STREAM = "futu:dead"
 RESULT_PREFIX = "result:"
 LOCK_PREFIX = "lock:"
 SERVER_PREFIX = "futu:servers:"
+MEASURES_PREFIX = "futu:measures:"
 STREAMS: tuple[Stream, ...] = ("query", "library", "inline")
 
 _HELD = """
