@@ -61,7 +61,8 @@ class Indexing:
         self._folder = folder
         self._next = first
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run_safely)
+        self._failure: Exception | None = None
         self.images = 0
 
     def __enter__(self) -> Indexing:
@@ -73,13 +74,21 @@ class Indexing:
         self._stop.set()
         self._thread.join()
         self._client.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run_safely(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self._failure = error  # raised where the block ends
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            index(self._client, self._folder.name)
+            index(self._client, self._folder.name, confirm_missing=True)
             self.images += _STEP
             self._next += _STEP
-            # What was indexed goes, so that the folder stays as it is; so does its row.
+            # What was indexed goes, so that the dataset does not grow.
             for file in sorted(self._folder.iterdir())[:-_STEP]:
                 file.unlink()
             fill(self._folder, self._next, _STEP)

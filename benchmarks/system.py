@@ -96,10 +96,16 @@ def await_idle() -> None:
         quiet = quiet + 1 if sum(sum(p.cpu_times()[:2]) for p in processes) - before < 0.03 else 0
 
 
-def index(client: Client, name: str, questions: Sequence[str] | None = None) -> float:
+def index(
+    client: Client,
+    name: str,
+    questions: Sequence[str] | None = None,
+    *,
+    confirm_missing: bool = False,
+) -> float:
     """Build a dataset; seconds from the request to done, as the build's record has it."""
     started = datetime.now(UTC)
-    client.build_index([name], questions=questions)
+    client.build_index([name], questions=questions, confirm_missing=confirm_missing)
     while (progress := client.progress(name)).status != "done":
         if progress.status == "error":
             raise RuntimeError(progress.message)
