@@ -21,6 +21,7 @@ from futu.controller.app import create_app
 from futu.jobs.measures import STAGE_BOUNDS_S, Measures
 from futu.jobs.message import Job, ServerInfo, ServerMeasures, new_job_id
 from futu.jobs.streams import JobQueue
+from futu.models.registry import spec
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"REMOTE_ADDR": "192.0.2.7"}
@@ -228,7 +229,7 @@ def register_with_every_measure(queue: JobQueue) -> None:
             measures.observe(lane, stage, 0.01)
     measures.count_vectors("lite0", 1)
     queue.servers.register(
-        ServerInfo("full", "host", 1, ["lite0"], 2, time.time()),
+        ServerInfo("full", "host", 1, ["lite0", spec().model_id], 2, time.time()),
         ServerMeasures(
             *("full", "host", time.time()),
             vectors=measures.vectors(),
