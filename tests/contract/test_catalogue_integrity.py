@@ -41,6 +41,34 @@ def migrated(url: str, revision: str, *statements: str) -> None:
     engine.dispose()
 
 
+RELEASED = ("0001", "0002", "0003", "0007", "0004", "0006")
+"""Revisions that catalogues of users may have, in their order. Only ever added to."""
+
+
+def test_revisions_that_were_released_are_known_for_ever_and_in_their_order() -> None:
+    assert migrate.revisions()[: len(RELEASED)] == RELEASED
+
+
+@pytest.mark.parametrize("revision", RELEASED[3:])
+def test_catalogue_of_a_released_version_is_opened_with_all_that_is_in_it(
+    database_url: str, revision: str
+) -> None:
+    made = Catalogue(database_url)
+    fill(made)
+    before = made.image_counts(), [d.name for d in made.datasets()], made.stored_vector_models()
+    made.close()
+    migrated(database_url, revision)
+    opened = Catalogue(database_url)
+    after = (
+        opened.image_counts(),
+        [d.name for d in opened.datasets()],
+        opened.stored_vector_models(),
+    )
+    assert after == before
+    assert counts_are_right(opened)
+    opened.close()
+
+
 def test_counts_follow_every_change(catalogue: Catalogue) -> None:
     fill(catalogue)
     assert counts_are_right(catalogue)
