@@ -13,11 +13,8 @@ from futu.catalogue.schema import Fact
 from futu.errors import NotLeadingError
 
 VERSION = "version"
-COUNT_VERSION_UP = (
-    update(Fact)
-    .where(Fact.name == VERSION)
-    .values(value=cast(cast(Fact.value, BigInteger) + 1, Text))
-)
+_ONE_MORE = cast(cast(Fact.value, BigInteger) + 1, Text)
+COUNT_VERSION_UP = update(Fact).where(Fact.name == VERSION).values(value=_ONE_MORE)
 """Counts a transaction that may change which images are searchable."""
 
 CHANGES, MODEL_CHANGES, LEADING_TERM = "changes", "model_changes", "leading_term"
@@ -39,9 +36,8 @@ class Steps:
 
 def count_up(db: Connection, insert: Any, name: str) -> int:
     """Add 1 to a fact that counts; returns what it is then."""
-    more = cast(cast(Fact.value, BigInteger) + 1, Text)
     statement = insert.values(name=name, value="1").on_conflict_do_update(
-        index_elements=["name"], set_={"value": more}
+        index_elements=["name"], set_={"value": _ONE_MORE}
     )
     return int(db.scalar(statement.returning(Fact.value)) or 0)
 

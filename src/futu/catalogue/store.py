@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Collection, Sequence
 from dataclasses import fields
@@ -238,25 +239,16 @@ def _let_be_searched(
     served, all_are = searchable_by(db, models, default_id)
     there = f"images.state <> '{MISSING}'"
     ids = ", ".join(map(str, sorted(served)))
+    write = functools.partial(
+        update_rows, db, _IMAGES, "content_hash", ["width", "height"], contents
+    )
     if all_are or served:
-        update_rows(
-            db,
-            _IMAGES,
-            "content_hash",
-            ["width", "height"],
-            contents,
+        write(
             constants=f"state = '{READY}', error_code = NULL, error = NULL",
             where=there if all_are else f"{there} AND images.dataset_id IN ({ids})",
         )
     if not all_are:
-        update_rows(
-            db,
-            _IMAGES,
-            "content_hash",
-            ["width", "height"],
-            contents,
-            where=f"{there} AND images.dataset_id NOT IN ({ids})" if served else there,
-        )
+        write(where=f"{there} AND images.dataset_id NOT IN ({ids})" if served else there)
 
 
 def _stored(vector: npt.NDArray[np.float32]) -> bytes:

@@ -10,14 +10,11 @@ from typing import Any
 from futu.catalogue.calibrations import CalibrationRecord
 from futu.catalogue.records import ImageRecord
 from futu.catalogue.store import Catalogue
+from futu.controller.duplicates import presets
 from futu.controller.duplicates.neighbourhood import Rule
-from futu.controller.duplicates.presets import rule_of
 from futu.controller.serving import Serving
 from futu.errors import InvalidRequestError
 from futu.models.similarity import PRESETS, Scale
-
-LEAST, MOST = 50.0, 100.0
-"""Thresholds that may be asked for; below, pictures are alike and not copies."""
 
 
 class Calibrations:
@@ -93,35 +90,28 @@ class Calibrations:
         Raises:
             InvalidRequestError: there is no such preset, or the threshold is out of range.
         """
+        presets.check(preset, threshold)
         if threshold is not None:
-            if not LEAST <= threshold <= MOST:
-                raise InvalidRequestError(
-                    f"The threshold is {threshold:g}; it must be from {LEAST:g} to {MOST:g}, the "
-                    "similarity that a copy has at least.",
-                    field="threshold",
-                    low=LEAST,
-                    high=MOST,
-                )
             return threshold
-        if preset not in PRESETS:
-            raise InvalidRequestError(
-                f"The preset is {preset[:40]!r}; it must be one of {', '.join(PRESETS)}.",
-                field="preset",
-            )
-        measured = self._measured(preset, dataset_ids)
-        return PRESETS[preset] if measured is None else self.scale(dataset_ids).similarity(measured)
+        model_id = self.model_id(dataset_ids)
+        measured = self._measured(preset, dataset_ids, model_id)
+        if measured is None:
+            return PRESETS[preset]
+        return self._serving.scale(model_id).similarity(measured)
 
     def rule(self, preset: str, threshold: float | None, dataset_ids: Collection[int]) -> Rule:
         """The rule by which duplicates are found; arguments and errors as for ``least``."""
+        presets.check(preset, threshold)
+        model_id = self.model_id(dataset_ids)
         if threshold is not None:
-            return Rule(self.scale(dataset_ids).cosine(self.least(preset, threshold, dataset_ids)))
-        rule = rule_of(preset)
-        measured = self._measured(preset, dataset_ids)
+            return Rule(self._serving.scale(model_id).cosine(threshold))
+        rule = presets.rule_of(preset)
+        measured = self._measured(preset, dataset_ids, model_id)
         return rule if measured is None else replace(rule, sure=max(measured, rule.floor))
 
-    def _measured(self, preset: str, dataset_ids: Collection[int]) -> float | None:
+    def _measured(self, preset: str, dataset_ids: Collection[int], model_id: str) -> float | None:
         wanted = set(dataset_ids)
-        found = self._catalogue.calibrations(wanted, self.model_id(wanted))
+        found = self._catalogue.calibrations(wanted, model_id)
         if not wanted or set(found) != wanted:
             return None
         return max(record.presets[preset] for record in found.values())

@@ -89,10 +89,11 @@ class Search:
         self, datasets: Sequence[DatasetRecord], question: str = "similar"
     ) -> list[DatasetRecord]:
         """Those of the datasets that can be searched, which may be none."""
-        answering = self._answered(question)
+        answering = self.answering(question)
         return [dataset for dataset in datasets if dataset.id in answering]
 
-    def _answered(self, question: str) -> dict[int, ModelRecord]:
+    def answering(self, question: str) -> dict[int, ModelRecord]:
+        """See ``Serving.answering``; kept while nothing has changed."""
         # What serves may have been looked up before it was changed, but not kept beyond that.
         return self._answering.get(
             (question, self._catalogue.model_changes),
@@ -107,7 +108,7 @@ class Search:
 
         None: a model's index is not there: it has gone out of use meanwhile, or is not ready.
         """
-        answering = self._answered(question)
+        answering = self.answering(question)
         groups: dict[ModelRecord, list[DatasetRecord]] = {}
         for dataset in datasets:
             if dataset.id in answering:

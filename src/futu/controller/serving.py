@@ -65,10 +65,7 @@ class Serving:
         Args:
             catalogue: the same, for who may write.
         """
-        known = {spec.model_id: record_of(spec) for spec in registry.former_specs()}
-        for _, found in registry.specs(self._models_dir):
-            if isinstance(found, ModelSpec):
-                known[found.model_id] = record_of(found)
+        known = {model_id: record_of(spec) for model_id, spec in self._described().items()}
         known.update((model.model_id, model) for model in self.defaults.values())
         catalogue.adopt_models(known, self.defaults)
         for dataset in self._catalogue.datasets():
@@ -151,13 +148,15 @@ class Serving:
         """What the cosines of a model mean; a plain scale when it is described nowhere any more."""
         found = self._scales.get(model_id)
         if found is None:
-            described = [*registry.former_specs()]
-            described += [
-                s for _, s in registry.specs(self._models_dir) if isinstance(s, ModelSpec)
-            ]
-            scales = {spec.model_id: spec.scale for spec in described}
-            found = self._scales[model_id] = scales.get(model_id, Scale())
+            spec = self._described().get(model_id)
+            found = self._scales[model_id] = Scale() if spec is None else spec.scale
         return found
+
+    def _described(self) -> dict[str, ModelSpec]:
+        """By model_id, the models that are described, as they are now and as they were before."""
+        now = [spec for _, spec in registry.specs(self._models_dir)]
+        specs = [spec for spec in (*registry.former_specs(), *now) if isinstance(spec, ModelSpec)]
+        return {spec.model_id: spec for spec in specs}
 
     def named(self, name: str) -> ModelRecord:
         """A model that could serve, by its name.

@@ -79,9 +79,9 @@ class Finders:
         """Whose vectors are compared."""
         return self.serving.mainly("copy", dataset_ids)
 
-    def shown(self, rule: Rule, dataset_ids: Collection[int]) -> float:
-        """The similarity that a rule asks for."""
-        return self.serving.scale(self.model(dataset_ids).model_id).similarity(rule.sure)
+    def shown(self, rule: Rule, model: ModelRecord) -> float:
+        """The similarity that a rule asks for, by the scale of a model."""
+        return self.serving.scale(model.model_id).similarity(rule.sure)
 
     def make(self, rule: Rule, dataset_ids: Collection[int], step: Step) -> Finder:
         """The search of a run; see ``Finder``."""

@@ -148,7 +148,7 @@ class KnownPictures:
                     one.fail(error)
         if left:
             items = [item for _, item in left]
-            answering = self._serving.answering("copy")
+            answering = self._search.answering("copy")
             models = {answering[d.id] for d in datasets if d.id in answering}
             found = {
                 model: self._extraction.extract(items, stream, timeout_s, model) for model in models

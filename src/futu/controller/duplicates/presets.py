@@ -23,19 +23,27 @@ def rule_of(preset: str, threshold: float | None = None) -> Rule:
     Raises:
         InvalidRequestError: there is no such preset, or the threshold is out of range.
     """
-    if threshold is not None:
-        if not LEAST <= threshold <= MOST:
+    check(preset, threshold)
+    return PRESETS[preset] if threshold is None else Rule(threshold / 100)
+
+
+def check(preset: str, threshold: float | None) -> None:
+    """Look at what was chosen: a threshold, or without one a preset.
+
+    Raises:
+        InvalidRequestError: see ``rule_of``.
+    """
+    if threshold is None:
+        if preset not in PRESETS:
             raise InvalidRequestError(
-                f"The threshold is {threshold:g}; it must be from {LEAST:g} to {MOST:g}, the "
-                "similarity that a copy has at least.",
-                field="threshold",
-                low=LEAST,
-                high=MOST,
+                f"The preset is {preset[:40]!r}; it must be one of {', '.join(PRESETS)}.",
+                field="preset",
             )
-        return Rule(threshold / 100)
-    if preset not in PRESETS:
+    elif not LEAST <= threshold <= MOST:
         raise InvalidRequestError(
-            f"The preset is {preset[:40]!r}; it must be one of {', '.join(PRESETS)}.",
-            field="preset",
+            f"The threshold is {threshold:g}; it must be from {LEAST:g} to {MOST:g}, the "
+            "similarity that a copy has at least.",
+            field="threshold",
+            low=LEAST,
+            high=MOST,
         )
-    return PRESETS[preset]

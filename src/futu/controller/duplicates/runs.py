@@ -85,8 +85,9 @@ class DuplicateRuns:
         """
         scope = tuple(sorted(set(dataset_ids)))
         rule = self._finders.rule(preset, threshold, scope)
-        shown = self._finders.shown(rule, scope)
-        asked = ("" if threshold is not None else preset, shown)
+        # Which model serves is read from the catalogue each time.
+        model = self._finders.model(scope)
+        asked = ("" if threshold is not None else preset, self._finders.shown(rule, model))
         with self._lock:
             run = self._under_way.get(scope)
             if run is not None:
@@ -97,7 +98,7 @@ class DuplicateRuns:
                     "threshold. Wait for it, or cancel it first.",
                     run=run.record.id,
                 )
-            return self._begin(scope, rule, *asked)
+            return self._begin(scope, rule, model.model_id, *asked)
 
     def fresh(self, dataset_ids: Collection[int], threshold: float) -> Run:
         """As ``start``; the last run, when nothing has changed since and it was the same."""
@@ -156,8 +157,9 @@ class DuplicateRuns:
                 run.stopped.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _begin(self, scope: tuple[int, ...], rule: Rule, preset: str, threshold: float) -> Run:
-        model_id = self._finders.model(scope).model_id
+    def _begin(
+        self, scope: tuple[int, ...], rule: Rule, model_id: str, preset: str, threshold: float
+    ) -> Run:
         record = self._catalogue.start_duplicates(scope, preset, threshold, model_id)
         run = Run(record, rule)
         self._under_way[scope] = run

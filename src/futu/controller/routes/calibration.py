@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from futu.controller.calibrations import LEAST
+from futu.controller.duplicates.presets import LEAST
 from futu.controller.routes.fields import json_object, number, text
 from futu.controller.routes.files import image_url, thumbnail_url
 from futu.controller.service import Controller
