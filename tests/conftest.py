@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -59,6 +60,18 @@ def until(condition: Callable[[], T | None], timeout_s: float = 20.0) -> T:
         assert time.monotonic() < deadline, f"not within {timeout_s} s"
         time.sleep(0.01)
     return found
+
+
+def talking_to(module: str) -> subprocess.Popen[str]:
+    """A process that runs a module of the tests, and is told what to do and answers in lines."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
 
 
 def await_redis(url: str, process: subprocess.Popen[bytes]) -> None:

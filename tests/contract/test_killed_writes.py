@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from tests.catalogues import MODEL, counts_are_right, everything
+from tests.conftest import talking_to
 from tests.contract.dying import BATCH, write_batch
 
 from futu.catalogue.engine import sqlite_url
@@ -46,14 +45,7 @@ def test_killed_writer_loses_nothing_and_leaves_nothing_by_half(
     kills = KILLS_IN_SOAK if soak else KILLS[database_url.partition(":")[0]]
     dice = random.Random(kills)
     catalogue = Catalogue(database_url)
-    launcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.dying"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        text=True,
-    )
+    launcher = talking_to("tests.contract.dying")
     assert launcher.stdin is not None
     assert launcher.stdout is not None
     first = killed_at_work = 0

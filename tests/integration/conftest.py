@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,9 @@ from futu.jobs.message import (
 from futu.jobs.streams import JobQueue, Lease
 from futu.models.registry import DEFAULT_MODEL, spec
 from futu.models.spec import ModelSpec, Question
+
+if TYPE_CHECKING:
+    from tests.integration.finding import Desk
 
 Answer = Callable[[Job], JobResult]
 
@@ -291,3 +295,14 @@ def controller(site: Site) -> Controller:
 @pytest.fixture
 def catalogue(site: Site) -> Catalogue:
     return site.controller.catalogue
+
+
+@pytest.fixture
+def desk(site: Site) -> Iterator[Desk]:
+    """A site with a compute server that reads what files say."""
+    from tests.integration.finding import Desk  # which needs what is defined here
+
+    made = Desk(site)
+    made.work()
+    yield made
+    made.rest()

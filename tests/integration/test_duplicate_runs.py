@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from tests.integration.conftest import Site
 from tests.integration.finding import Desk, hold
-
-
-@pytest.fixture
-def desk(site: Site) -> Iterator[Desk]:
-    made = Desk(site)
-    made.work()
-    yield made
-    made.rest()
 
 
 def test_run_under_way_is_shared_and_can_be_cancelled(

@@ -6,12 +6,10 @@ cosine 0.9 to that of every ``boat 1``, and one that says ``boat = x`` the pixel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.integration.conftest import Site
 from tests.integration.finding import BOTH, Desk
 from tests.pictures import encoded, picture, png
 
@@ -20,14 +18,6 @@ from futu.images.folder import hash_bytes
 from futu.models.registry import spec
 
 SCALE = spec("sscd-distilled").scale
-
-
-@pytest.fixture
-def desk(site: Site) -> Iterator[Desk]:
-    made = Desk(site)
-    made.work()
-    yield made
-    made.rest()
 
 
 def test_copies_of_all_tiers_are_found_across_datasets(desk: Desk) -> None:

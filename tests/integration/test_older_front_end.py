@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from tests.integration.conftest import Site
 from tests.integration.finding import Desk
-
-
-@pytest.fixture
-def desk(site: Site) -> Iterator[Desk]:
-    made = Desk(site)
-    made.work()
-    yield made
-    made.rest()
 
 
 def test_older_front_end_gets_its_groups(desk: Desk) -> None:

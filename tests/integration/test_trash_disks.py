@@ -6,12 +6,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import talking_to
 from tests.integration.moving import ignored, trash_of
 from tests.integration.trashing import Box, DyingDisk
 
@@ -290,14 +290,7 @@ def test_killed_process_loses_no_picture(tmp_path: Path, request: pytest.Fixture
     for path, data in originals.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
-    launcher = subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.moving"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        text=True,
-    )
+    launcher = talking_to("tests.integration.moving")
     assert launcher.stdin is not None
     assert launcher.stdout is not None
     halfway = 0

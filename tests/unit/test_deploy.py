@@ -157,28 +157,19 @@ def test_pods_are_probed_bounded_and_closed() -> None:
             )
 
 
-def test_probed_paths_are_routes_that_need_no_token(tmp_path: Path) -> None:
-    settings = config.load(
-        data_dir=tmp_path / "data",
-        datasets_dir=tmp_path / "datasets",
-        redis_url=f"unix://{tmp_path}/nobody.sock",
-    )
-    controller = Controller(settings)
-    try:
-        http = create_app(controller).test_client()
-        probes = [
-            probe["httpGet"]
-            for _, pod in pods()
-            for container in pod["containers"]
-            for name, probe in container.items()
-            if name.endswith("Probe") and "httpGet" in probe
-        ]
-        assert {probe["path"] for probe in probes} == {"/health/live", "/health"}
-        for probe in probes:
-            answer = http.get(probe["path"], environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
-            assert answer.status_code in (200, 503)
-    finally:
-        controller.stop()
+def test_probed_paths_are_routes_that_need_no_token(controller: Controller) -> None:
+    http = create_app(controller).test_client()
+    probes = [
+        probe["httpGet"]
+        for _, pod in pods()
+        for container in pod["containers"]
+        for name, probe in container.items()
+        if name.endswith("Probe") and "httpGet" in probe
+    ]
+    assert {probe["path"] for probe in probes} == {"/health/live", "/health"}
+    for probe in probes:
+        answer = http.get(probe["path"], environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+        assert answer.status_code in (200, 503)
 
 
 def test_labels_ports_and_scale_targets_of_manifests_fit_together() -> None:

@@ -45,21 +45,12 @@ def test_every_command_is_in_the_readme(readme: str) -> None:
         assert re.search(rf"`futu {command}\b", readme), command
 
 
-def test_every_endpoint_is_in_the_readme(readme: str, tmp_path: Path) -> None:
-    settings = config.load(
-        data_dir=tmp_path / "data",
-        datasets_dir=tmp_path / "datasets",
-        redis_url=f"unix://{tmp_path}/nobody.sock",
-    )
-    controller = Controller(settings)
-    try:
-        for rule in create_app(controller).url_map.iter_rules():
-            if rule.endpoint != "static" and rule.rule != "/":
-                path = re.sub(r"<(?:\w+:)?(\w+?)(?:_name)?>", r"<\1>", rule.rule)
-                path = path.replace("<image_id>", "<id>")
-                assert path in readme, path
-    finally:
-        controller.stop()
+def test_every_endpoint_is_in_the_readme(readme: str, controller: Controller) -> None:
+    for rule in create_app(controller).url_map.iter_rules():
+        if rule.endpoint != "static" and rule.rule != "/":
+            path = re.sub(r"<(?:\w+:)?(\w+?)(?:_name)?>", r"<\1>", rule.rule)
+            path = path.replace("<image_id>", "<id>")
+            assert path in readme, path
 
 
 def test_every_model_and_every_field_of_a_description_is_in_the_readme(readme: str) -> None:
